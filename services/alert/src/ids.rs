@@ -1,0 +1,265 @@
+//! Names of departments, origins, exercises and alerts: newtypes that are checked once, at the door.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest department id, node name or exercise id, in bytes.
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// Why a name was refused; the sentence names the text, the place and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {text:?} is not valid: {reason}")]
+pub struct Error {
+    /// What was being named, for example `department id`.
+    pub kind: &'static str,
+    /// The refused text, cut to a readable length.
+    pub text: String,
+    /// The rule that it breaks.
+    pub reason: &'static str,
+}
+
+impl Error {
+    fn new(kind: &'static str, text: &str, reason: &'static str) -> Self {
+        let text = text.chars().take(NAME_BYTES_MAX * 2).collect();
+        Self { kind, text, reason }
+    }
+}
+
+fn check_name(kind: &'static str, text: &str) -> Result<(), Error> {
+    let first_is_letter = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    let rest_is_plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if text.len() > NAME_BYTES_MAX {
+        return Err(Error::new(kind, text, "it is longer than 32 characters"));
+    }
+    if !first_is_letter || !rest_is_plain {
+        return Err(Error::new(kind, text, "use lower-case letters, digits and hyphens, beginning with a letter"));
+    }
+    Ok(())
+}
+
+/// An organisation with its own authority, CA and rights, for example `fsd`.
+///
+/// Lower-case letters, digits and hyphens, beginning with a letter, at most 32 characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DepartmentId(String);
+
+impl DepartmentId {
+    /// Parses a department id.
+    ///
+    /// # Errors
+    /// [`Error`] when the text is empty, too long, or has a character outside `a-z0-9-`.
+    pub fn try_new(text: impl Into<String>) -> Result<Self, Error> {
+        let text = text.into();
+        check_name("department id", &text)?;
+        Ok(Self(text))
+    }
+
+    /// The id as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A node as author of logs, for example `edb/node-1`: the department and the node's name in it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OriginId {
+    department: DepartmentId,
+    node: String,
+}
+
+impl OriginId {
+    /// Joins a department and a node name.
+    ///
+    /// # Errors
+    /// [`Error`] when the node name breaks the rule of names.
+    pub fn try_new(department: DepartmentId, node: impl Into<String>) -> Result<Self, Error> {
+        let node = node.into();
+        check_name("node name", &node)?;
+        Ok(Self { department, node })
+    }
+
+    /// The department that the node belongs to; rights belong to it.
+    pub fn department(&self) -> &DepartmentId {
+        &self.department
+    }
+
+    /// The node's name inside its department.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+}
+
+impl FromStr for OriginId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (department, node) =
+            text.split_once('/').ok_or_else(|| Error::new("origin", text, "write it as department/node"))?;
+        Self::try_new(DepartmentId::try_new(department)?, node)
+    }
+}
+
+impl TryFrom<String> for OriginId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<OriginId> for String {
+    fn from(origin: OriginId) -> Self {
+        origin.to_string()
+    }
+}
+
+impl fmt::Display for OriginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.department, self.node)
+    }
+}
+
+impl fmt::Debug for OriginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The name of an exercise, for example `hv26`. It separates one drill's world from another's.
+///
+/// Letters, digits, `-`, `_` and `.`, at most 32 characters; letters keep their case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ExerciseId(String);
+
+impl ExerciseId {
+    /// Parses an exercise id.
+    ///
+    /// # Errors
+    /// [`Error`] when the text is empty, too long, or has another character.
+    pub fn try_new(text: impl Into<String>) -> Result<Self, Error> {
+        let text = text.into();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(plain) {
+            return Err(Error::new(
+                "exercise id",
+                &text,
+                "use 1 to 32 letters, digits, hyphens, underscores or full stops",
+            ));
+        }
+        Ok(Self(text))
+    }
+
+    /// The id as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! name_text {
+    ($name:ident) => {
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                Self::try_new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self, Error> {
+                Self::try_new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_text!(DepartmentId);
+name_text!(ExerciseId);
+
+/// The identity of a CAP message: the triple that `references` is made of.
+///
+/// `sent` is the *text* of the element, not the instant: `2026-01-01T00:00:00+00:00` and `…-00:00` are two identities.
+/// Source: CAP 1.2 §3.2.1 `references`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AlertId {
+    /// CAP `sender`.
+    pub sender: String,
+    /// CAP `identifier`.
+    pub identifier: String,
+    /// The text of CAP `sent`.
+    pub sent: String,
+}
+
+impl fmt::Display for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.sender, self.identifier, self.sent)
+    }
+}
+
+impl FromStr for AlertId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut parts = text.split(',').map(str::trim);
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(sender), Some(identifier), Some(sent), None) if ![sender, identifier, sent].contains(&"") => {
+                Ok(Self { sender: sender.into(), identifier: identifier.into(), sent: sent.into() })
+            }
+            _ => Err(Error::new("alert id", text, "write it as sender,identifier,sent")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn department_ids_are_lower_case() {
+        assert!(DepartmentId::try_new("fsd").is_ok());
+        for bad in ["", "FSD", "1fsd", "fs d", "消防", &"a".repeat(33)] {
+            assert!(DepartmentId::try_new(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn origin_is_department_slash_node() {
+        let origin: OriginId = "edb/node-1".parse().expect("a good origin");
+        assert_eq!((origin.department().as_str(), origin.node()), ("edb", "node-1"));
+        assert!("edb".parse::<OriginId>().is_err());
+        assert!("edb/".parse::<OriginId>().is_err());
+        assert!("edb/a/b".parse::<OriginId>().is_err());
+    }
+
+    #[test]
+    fn alert_id_round_trips_and_keeps_the_text_of_sent() {
+        let text = "a@b,id-1,2026-01-01T00:00:00-00:00";
+        assert_eq!(text.parse::<AlertId>().expect("a triple").to_string(), text);
+        assert!("a@b,id-1".parse::<AlertId>().is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! The domain of Campanile: what an alert is, where it applies, when it lives, and what its words mean.
+//!
+//! Everything here is a value or a pure function. Nothing reads the wall clock, the network, the environment or a
+//! random source, so the same input gives the same output on every node and in every replay.
+//!
+//! Read in this order: [`ids`] and [`time`] (the small words), [`message`] (the CAP element list, typed), [`area`]
+//! (shapes on the earth), [`vocabulary`] (the closed lists and the classification of a message), [`xml`] (the CAP
+//! codec), [`judge`] (CAP-valid and bus-admissible), [`live`] (which alerts are in force).
+
+pub mod ids;
+pub mod time;
+
+pub mod area;
+pub mod message;
+pub mod world;
+
+pub use area::{Area, Circle, Point, Polygon};
+pub use ids::{AlertId, DepartmentId, ExerciseId, OriginId};
+pub use message::{
+    Alert, CapVersion, Category, Certainty, Decimal, Group, Info, MessageType, References, Resource, ResponseType,
+    Scope, Severity, Size, Status, Urgency, ValuePair,
+};
+pub use time::{Clock, DateTime, ManualClock, Timestamp};
+pub use world::World;
