@@ -11,14 +11,23 @@ pub mod ids;
 pub mod time;
 
 pub mod area;
+pub mod geometry;
 pub mod message;
 pub mod world;
 
+pub mod classify;
+pub mod vocabulary;
+
+#[cfg(test)]
+mod testing;
+
 pub use area::{Area, Circle, Point, Polygon};
+pub use classify::{Classification, MappingTable};
 pub use ids::{AlertId, DepartmentId, ExerciseId, OriginId};
 pub use message::{
     Alert, CapVersion, Category, Certainty, Decimal, Group, Info, MessageType, References, Resource, ResponseType,
     Scope, Severity, Size, Status, Urgency, ValuePair,
 };
 pub use time::{Clock, DateTime, ManualClock, Timestamp};
+pub use vocabulary::Vocabulary;
 pub use world::World;
