@@ -5,14 +5,17 @@
 //! checkpoints), all behind one atomic commit. It knows bytes, not alerts: headers, bodies and signatures are opaque,
 //! and the only cryptography here is the SHA-256 that names a record. Signatures and rights are judged by callers.
 
+mod chain;
 pub mod epoch;
 mod error;
+pub mod sqlite;
 mod store;
 mod values;
 
 pub use error::Error;
+pub use sqlite::SqliteStore;
 pub use store::{
     Accepted, Appended, Batch, Draft, EVIDENCE_MAX, Evidence, Key, Recorded, Refusal, Replica, Seal, Sealed, Slot,
-    Store, Work,
+    StateRows, Store, Work,
 };
-pub use values::{Entry, Hash, Lane, Link, LogId, Position, Standing};
+pub use values::{Entry, Hash, HashError, Lane, Link, LogId, Position, Standing};

@@ -105,7 +105,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Io`].
-    fn state_prefix(&self, prefix: &[u8], after: Option<&[u8]>, max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error>;
+    fn state_prefix(&self, prefix: &[u8], after: Option<&[u8]>, max: usize) -> Result<StateRows, Error>;
 
     /// All evidence of forks, oldest first; at most [`EVIDENCE_MAX`] rows are kept for one log.
     ///
@@ -134,6 +134,9 @@ pub trait Store: Send + Sync {
     /// [`Error::Corrupt`] with the place of the first fault; [`Error::Io`].
     fn verify_chain(&self, log: &LogId, from: Option<(u64, u64)>) -> Result<u64, Error>;
 }
+
+/// State rows: keys and values, in key order.
+pub type StateRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// How many pieces of evidence are kept for one log; more prove nothing new.
 pub const EVIDENCE_MAX: usize = 64;
