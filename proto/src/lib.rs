@@ -4,6 +4,8 @@
 //! [`convert`] turns alerts into the domain's types and back, and refuses what the wire may carry but the domain may
 //! not: above all an unspecified status. Nothing else in the workspace reads generated alert messages.
 
+pub mod convert;
+
 /// `campanile.alert.v1`: the CAP message.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod alert {
