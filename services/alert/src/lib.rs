@@ -16,7 +16,9 @@ pub mod message;
 pub mod world;
 
 pub mod classify;
+pub mod judge;
 pub mod vocabulary;
+pub mod xml;
 
 #[cfg(test)]
 mod testing;
@@ -24,6 +26,7 @@ mod testing;
 pub use area::{Area, Circle, Point, Polygon};
 pub use classify::{Classification, MappingTable};
 pub use ids::{AlertId, DepartmentId, ExerciseId, OriginId};
+pub use judge::{Fault, FaultCode};
 pub use message::{
     Alert, CapVersion, Category, Certainty, Decimal, Group, Info, MessageType, References, Resource, ResponseType,
     Scope, Severity, Size, Status, Urgency, ValuePair,
