@@ -21,7 +21,8 @@ mod verify;
 
 pub use draft::{Draft, DraftError, diff};
 pub use handle::{Offer, RosterCache, RosterHandle};
-pub use rights::{RightArea, RightRefusal, Rights};
+pub(crate) use handle::{read_bounded, write_whole};
+pub use rights::{ANY_CODE, RightArea, RightRefusal, Rights};
 pub use verify::{Error, RootKeys, SignedRoster};
 
 /// The payload type of a roster's envelope.

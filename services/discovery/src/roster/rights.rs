@@ -1,10 +1,14 @@
 //! May this department originate this alert? Asked at publish, and again by every receiver.
 
+use campanile_alert::geometry::within;
 use campanile_alert::message::Status;
-use campanile_alert::{Area, Circle, DepartmentId, Point};
+use campanile_alert::{Area, DepartmentId, ValuePair};
 use serde::{Deserialize, Serialize};
 
 use super::{ANY_EVENT, Department, Right};
+
+/// The geocode value in a right that stands for every code of its name, for example of `campanile:site`.
+pub const ANY_CODE: &str = "*";
 
 /// Where a right holds: everywhere, in so many words, or inside an area.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +16,7 @@ use super::{ANY_EVENT, Department, Right};
 pub enum RightArea {
     /// No limit of place; `{"everywhere": true}`.
     Everywhere,
-    /// Inside the union of the area's shapes and codes; a CAP area.
+    /// Inside the area's shapes and codes; a CAP area. A geocode with value `"*"` stands for all codes of that name.
     Within(Box<Area>),
 }
 
@@ -160,42 +164,18 @@ impl<'r> Rights<'r> {
 fn covers(right: &RightArea, areas: &[Area]) -> bool {
     match right {
         RightArea::Everywhere => true,
-        RightArea::Within(outer) => areas.is_empty() || within(areas, std::slice::from_ref(outer)),
+        RightArea::Within(outer) => areas.iter().all(|area| inside(area, outer)),
     }
 }
 
-/// Whether every shape and code of `inner` lies in `outer`: by corners, eight points on each circle, and equal codes.
-fn within(inner: &[Area], outer: &[Area]) -> bool {
-    inner.iter().all(|area| {
-        let codes = area.geocodes.iter().all(|code| outer.iter().any(|o| o.geocodes.contains(code)));
-        let corners = area.polygons.iter().flat_map(|p| p.points().iter().copied());
-        let rims = area.circles.iter().flat_map(|c| {
-            let (centre, km) = (c.centre(), c.radius_km());
-            (0..8).map(move |i| {
-                let angle = f64::from(i) * std::f64::consts::FRAC_PI_4;
-                let (north, east) = (km / 110.574 * angle.cos(), km / 111.32 * angle.sin());
-                Point { lat: centre.lat + north, lon: centre.lon + east / centre.lat.to_radians().cos().max(0.01) }
-            })
-        });
-        let mut points = corners.chain(rims).peekable();
-        let shapeless = points.peek().is_none();
-        (!shapeless || !area.geocodes.is_empty()) && codes && points.all(|p| outer.iter().any(|o| holds(o, p)))
-    })
-}
-
-fn holds(area: &Area, p: Point) -> bool {
-    let in_ring = |ring: &[Point]| {
-        ring.windows(2).fold(false, |inside, pair| match pair {
-            [a, b] if (a.lat > p.lat) != (b.lat > p.lat) => {
-                inside != (p.lon < (b.lon - a.lon) * (p.lat - a.lat) / (b.lat - a.lat) + a.lon)
-            }
-            _ => inside,
-        })
+/// An alert's target is the union of its shapes and codes, so both must be inside: every shape inside one of the
+/// right's, every code among the right's. An area with neither cannot be placed, and is outside.
+fn inside(area: &Area, outer: &Area) -> bool {
+    let shaped = !area.polygons.is_empty() || !area.circles.is_empty();
+    let listed = |code: &ValuePair| {
+        let same = |o: &ValuePair| o.value_name == code.value_name && (o.value == code.value || o.value == ANY_CODE);
+        outer.geocodes.iter().any(same)
     };
-    let near = |c: &Circle| {
-        let (north, east) =
-            ((p.lat - c.centre().lat) * 111.0, (p.lon - c.centre().lon) * 111.32 * p.lat.to_radians().cos());
-        north.hypot(east) <= c.radius_km()
-    };
-    area.polygons.iter().any(|ring| in_ring(ring.points())) || area.circles.iter().any(near)
+    let shapes_inside = !shaped || within(std::slice::from_ref(area), std::slice::from_ref(outer));
+    (shaped || !area.geocodes.is_empty()) && shapes_inside && area.geocodes.iter().all(listed)
 }
