@@ -1,0 +1,437 @@
+//! Causes come, change and end; which rules they match, and if not, the first condition that stopped it.
+
+use std::collections::BTreeSet;
+
+use campanile_alert::{Alert, AlertId, Area, Certainty, MessageType, ResponseType, Status, World};
+
+use super::state::{Candidate, CandidateKey, ENDED_MAX, Ended, Known, Lineage, MEMORY_S, MESSAGES_MAX, Phase, later};
+use super::{Active, Engine, Step, clamped, message_of};
+use crate::{Cause, Classification, ColumnMatch, DEPTH_MAX, Input, Pick, Sentence, Verdict};
+
+/// A rule that stops, and why.
+pub(super) type Stopped = (Verdict, Sentence);
+
+impl Engine {
+    pub(super) fn alert(&mut self, input: &Input<'_>, alert: &Alert, words: &Classification, step: &mut Step) {
+        if let Some(why) = supports_nothing(input) {
+            step.note("", &input.world, Verdict::NotMatched, why);
+            return;
+        }
+        if input.department == self.department {
+            self.officer(input, alert, step);
+        }
+        let message = |id: &AlertId| Lineage {
+            world: input.world.clone(),
+            department: input.department.clone(),
+            root: id.clone(),
+        };
+        let mut earlier: Vec<Lineage> = Vec::new();
+        for reference in alert.referenced().iter().map(message) {
+            match self.lineages.get(&reference).cloned() {
+                Some(lineage) if !earlier.contains(&lineage) => earlier.push(lineage),
+                Some(_) => {}
+                None if matches!(alert.msg_type, MessageType::Ack | MessageType::Error) => {}
+                // It may still be on its way, in another lane: when it comes it is already over.
+                None => self.remember_ended(reference, step),
+            }
+        }
+        match alert.msg_type {
+            MessageType::Ack | MessageType::Error => {}
+            MessageType::Cancel => self.end_causes(&earlier, step),
+            MessageType::Alert | MessageType::Update if all_clear(alert) => self.end_causes(&earlier, step),
+            MessageType::Alert | MessageType::Update => {
+                let own = message(&alert.id());
+                if self.state.ended.get(&own).is_some() {
+                    let why = Sentence::new(
+                        "the message was already cancelled or superseded when it came",
+                        "訊息抵達時已被取消或取代",
+                    );
+                    step.note("", &input.world, Verdict::NotMatched, why);
+                    return;
+                }
+                self.cause(input, alert, words, &own, &earlier, step);
+            }
+        }
+    }
+
+    /// A cause comes or changes.
+    fn cause(
+        &mut self,
+        input: &Input<'_>,
+        alert: &Alert,
+        words: &Classification,
+        own: &Lineage,
+        earlier: &[Lineage],
+        step: &mut Step,
+    ) {
+        let Some(event) = words.event.as_deref() else {
+            // An update that nobody can read is no all-clear either.
+            for lineage in earlier {
+                self.lose_sight(lineage, "was updated by a message of unknown event", "被未能分類的訊息更新", step);
+            }
+            let why = Sentence::new("the message is unclassified; it is put to its owner", "訊息未能分類，須由發出部門處理");
+            step.note("", &input.world, Verdict::NotMatched, why);
+            return;
+        };
+        let wanted = self.waiting.contains_key(event) || self.watched.contains(event);
+        let Some(lineage) = earlier.first().cloned().or_else(|| wanted.then(|| own.clone())) else { return };
+        if !wanted {
+            return self.end_causes(earlier, step);
+        }
+        let before = self.state.known.get(&lineage);
+        let known = known(input, alert, words, event, before);
+        if known.expires.is_some_and(|at| at <= step.now) {
+            for lineage in earlier {
+                self.lose_sight(lineage, "was updated by a message that had already expired", "的更新在抵達時已過期", step);
+            }
+            let why = Sentence::new("the message had expired before it came", "訊息抵達前已過期");
+            step.note("", &input.world, Verdict::NotMatched, why);
+            return;
+        }
+        for id in &known.ids {
+            self.lineages.insert(message_of(&lineage, id), lineage.clone());
+        }
+        self.state.known.put(lineage.clone(), known);
+        let mut rules: BTreeSet<String> = self.waiting.get(event).into_iter().flatten().cloned().collect();
+        rules.extend(self.candidates_of(&lineage).into_iter().map(|key| key.rule));
+        for rule in rules {
+            self.weigh(&rule, &lineage, step);
+        }
+        // An Update that joins several causes: the first goes on, the others are over.
+        self.end_causes(earlier.get(1..).unwrap_or_default(), step);
+    }
+
+    /// Decides one rule about one cause.
+    pub(super) fn weigh(&mut self, id: &str, lineage: &Lineage, step: &mut Step) {
+        let key = CandidateKey { lineage: lineage.clone(), rule: id.into() };
+        let Some(active) = self.rules.get(id).cloned() else { return self.drop_candidate(&key, step) };
+        let Some(known) = self.state.known.get(lineage).cloned() else { return };
+        let targets = match self.targets(&active, lineage, &known, step) {
+            Ok(targets) => targets,
+            Err((verdict, why)) => {
+                step.note(id, &lineage.world, verdict, why);
+                return self.drop_candidate(&key, step);
+            }
+        };
+        if let Some(pause) = self.paused(id, &lineage.world) {
+            let why = Sentence::new(format!("the rule is paused: {}", pause.reason), format!("規則已暫停：{}", pause.reason));
+            step.note(id, &lineage.world, Verdict::Paused, why);
+            self.retain_targets(&key, &targets, step);
+            return;
+        }
+        if self.state.candidates.get(&key).is_some_and(|candidate| candidate.effect != active.rule.then.issue) {
+            self.drop_candidate(&key, step);
+        }
+        match self.state.candidates.get(&key) {
+            Some(_) => {
+                self.retain_targets(&key, &targets, step);
+                self.state.candidates.change(&key, |candidate| candidate.targets = targets);
+            }
+            None => {
+                let candidate = Candidate {
+                    effect: active.rule.then.issue.clone(),
+                    targets,
+                    refused: BTreeSet::new(),
+                    phase: Phase::Holding { until: later(known.time, active.rule.hold_s) },
+                };
+                self.state.candidates.put(key.clone(), candidate);
+            }
+        }
+        let holding = self.state.candidates.get(&key).and_then(|candidate| match candidate.phase {
+            Phase::Holding { until } => Some(until),
+            _ => None,
+        });
+        if let Some(until) = holding.filter(|until| *until > step.now) {
+            let why = Sentence::new(
+                format!("the conditions hold; they must hold until {until}"),
+                format!("條件符合，須維持至 {until}"),
+            );
+            return step.note(id, &lineage.world, Verdict::Holding, why);
+        }
+        self.permit(&active, &key, step);
+    }
+
+    /// The targets of a rule for a cause, or the first condition that stops it.
+    pub(super) fn targets(
+        &self,
+        active: &Active,
+        lineage: &Lineage,
+        known: &Known,
+        step: &mut Step,
+    ) -> Result<BTreeSet<String>, Stopped> {
+        conditions(active, lineage, known, self.vocabulary).map_err(|why| (Verdict::NotMatched, why))?;
+        guard(active, known).map_err(|why| (Verdict::Refused, why))?;
+        let Some(pick) = &active.rule.pick else { return Ok([String::new()].into()) };
+        let picked = self.pick(pick, lineage, known, step);
+        if picked.is_empty() {
+            return Err((Verdict::NotMatched, nothing_picked(pick)));
+        }
+        Ok(picked)
+    }
+
+    fn pick(&self, pick: &Pick, lineage: &Lineage, known: &Known, step: &mut Step) -> BTreeSet<String> {
+        let Some(set) = self.data.get(&pick.targets) else { return BTreeSet::new() };
+        let near = pick.within_m.map(|metres| {
+            let memo = (lineage.clone(), pick.targets.clone(), metres.to_bits());
+            step.joins.entry(memo).or_insert_with(|| set.within(&known.areas, metres)).clone()
+        });
+        if pick.columns.is_empty() {
+            return near.unwrap_or_else(|| set.sites().map(|site| site.key.clone()).collect());
+        }
+        let matches = |site: &crate::Site| {
+            pick.columns.iter().all(|(column, want)| {
+                site.columns.get(column).is_some_and(|values| match want {
+                    ColumnMatch::Text(text) => values.contains(text),
+                    ColumnMatch::CauseSite => known.sites.iter().any(|site| values.contains(site)),
+                })
+            })
+        };
+        match near {
+            Some(near) => near.into_iter().filter(|key| set.site(key).is_some_and(matches)).collect(),
+            None => set.sites().filter(|site| matches(site)).map(|site| site.key.clone()).collect(),
+        }
+    }
+
+    /// Cancel, lowering or AllClear: the causes are over.
+    pub(super) fn end_causes(&mut self, lineages: &[Lineage], step: &mut Step) {
+        for lineage in lineages {
+            for key in self.candidates_of(lineage) {
+                self.drop_candidate(&key, step);
+            }
+            self.forget_cause(lineage);
+        }
+    }
+
+    /// A timer of a cause: it expires unrenewed, or it is forgotten.
+    pub(super) fn expire_cause(&mut self, lineage: &Lineage, step: &mut Step) {
+        if self.state.known.get(lineage).is_some_and(|known| known.expired) {
+            for key in self.candidates_of(lineage) {
+                self.state.candidates.remove(&key);
+            }
+            return self.forget_cause(lineage);
+        }
+        self.lose_sight(lineage, "expired and was not renewed", "已過期而未獲更新", step);
+    }
+
+    /// A cause is no longer heard of. That is no all-clear: its effects stay and a person decides.
+    fn lose_sight(&mut self, lineage: &Lineage, en: &str, zh: &str, step: &mut Step) {
+        let name = lineage.root.identifier.clone();
+        let why = Sentence::new(format!("cause {name} {en}"), format!("原因 {name} {zh}"));
+        let mut needed = self.state.suppressed.rows().any(|(_, row)| row.lineages.contains(lineage));
+        for key in self.candidates_of(lineage) {
+            let Some(candidate) = self.state.candidates.get(&key).cloned() else { continue };
+            let supports = self.expire_support(&key, &candidate, &why, step);
+            if !matches!(candidate.phase, Phase::Settled) {
+                step.note(&key.rule, &lineage.world, Verdict::Withdrawn, why.clone());
+            }
+            if supports || !candidate.refused.is_empty() {
+                needed = true;
+                self.state.candidates.change(&key, |candidate| candidate.phase = Phase::Settled);
+            } else {
+                self.state.candidates.remove(&key);
+            }
+        }
+        if needed {
+            let now = step.now;
+            self.state.known.change(lineage, |known| {
+                known.expired = true;
+                known.expires = Some(known.expires.map_or(now, |at| at.min(now)));
+            });
+        } else {
+            self.forget_cause(lineage);
+        }
+    }
+
+    fn forget_cause(&mut self, lineage: &Lineage) {
+        if let Some(known) = self.state.known.remove(lineage) {
+            for id in &known.ids {
+                self.lineages.remove(&message_of(lineage, id));
+            }
+        }
+        let held: Vec<_> = self.state.suppressed.rows().filter(|(_, row)| row.lineages.contains(lineage)).collect();
+        for key in held.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.state.suppressed.change(&key, |row| {
+                row.lineages.remove(lineage);
+            });
+            if self.state.suppressed.get(&key).is_some_and(|row| row.lineages.is_empty()) {
+                self.state.suppressed.remove(&key);
+            }
+        }
+    }
+
+    /// Remembers that a message not seen yet is over, for a week.
+    fn remember_ended(&mut self, message: Lineage, step: &Step) {
+        if self.state.ended.len() >= ENDED_MAX
+            && let Some(oldest) = self.state.ended.next_timer().map(|(_, key)| key.clone())
+        {
+            self.state.ended.remove(&oldest);
+        }
+        self.state.ended.put(message, Ended(later(step.now, MEMORY_S)));
+    }
+
+    pub(super) fn candidates_of(&self, lineage: &Lineage) -> Vec<CandidateKey> {
+        let first = CandidateKey { lineage: lineage.clone(), rule: String::new() };
+        self.state.candidates.from(&first).take_while(|key| key.lineage == *lineage).cloned().collect()
+    }
+}
+
+/// Why an input of this status supports no effect; `None` when it may.
+pub(super) fn supports_nothing(input: &Input<'_>) -> Option<Sentence> {
+    let stray = input.world.status() != input.status;
+    match (&input.world, input.status) {
+        (_, Status::Draft) => Some(Sentence::new("a draft supports nothing", "草稿不支持任何效果")),
+        (World::System, _) | (_, Status::System) => {
+            Some(Sentence::new("a message between systems supports nothing", "系統訊息不支持任何效果"))
+        }
+        (World::Test, _) | (_, Status::Test) => Some(Sentence::new("a test supports nothing", "測試訊息不支持任何效果")),
+        _ if stray => Some(Sentence::new("its status and its world differ", "訊息狀態與所屬範圍不符")),
+        _ => None,
+    }
+}
+
+/// The conditions on the cause itself, in the order in which they stop a rule.
+pub(super) fn conditions(
+    active: &Active,
+    lineage: &Lineage,
+    known: &Known,
+    vocabulary: &campanile_alert::Vocabulary,
+) -> Result<(), Sentence> {
+    let (rule, cause) = (&active.rule, &active.rule.cause);
+    let stop = |en: String, zh: String| Err(Sentence::new(en, zh));
+    if known.event != cause.event {
+        return stop(format!("the event is {}, not {}", known.event, cause.event), {
+            format!("事件是「{}」，不是「{}」", named(vocabulary, &known.event), named(vocabulary, &cause.event))
+        });
+    }
+    if rule.effective_from.is_some_and(|from| known.time < from) || rule.effective_to.is_some_and(|to| known.time >= to)
+    {
+        return stop("the rule was not in effect at that time".into(), "規則當時並未生效".into());
+    }
+    if !cause.from.contains(&lineage.department) {
+        let from = list(cause.from.iter());
+        let who = &lineage.department;
+        return stop(
+            format!("{who} is not one of the trusted issuers ({from})"),
+            format!("{who} 不是可信的發出部門（{from}）"),
+        );
+    }
+    if !cause.messages.contains(&known.message) {
+        return stop(
+            format!("the message type is {}, the rule reads {}", known.message, list(cause.messages.iter())),
+            format!("訊息類別是 {}，規則只讀取 {}", known.message, list(cause.messages.iter())),
+        );
+    }
+    if let Some(want) = &cause.certainty
+        && (known.certainties.is_empty() || !known.certainties.is_subset(want))
+    {
+        let (is, want) = (list(known.certainties.iter()), list(want.iter()));
+        return stop(format!("the certainty is {is}, the rule needs {want}"), format!("確定程度是 {is}，規則要求 {want}"));
+    }
+    if let Some(least) = cause.level_min {
+        match known.level {
+            Some(level) if level >= least => {}
+            Some(level) => {
+                return stop(
+                    format!("the level is {level}, the rule needs {least} or above"),
+                    format!("級別是 {level}，規則要求 {least} 或以上"),
+                );
+            }
+            None => {
+                return stop(
+                    format!("the message gives no level, the rule needs {least} or above"),
+                    format!("訊息沒有級別，規則要求 {least} 或以上"),
+                );
+            }
+        }
+    }
+    if let Some(want) = &cause.signals
+        && !known.signal.as_ref().is_some_and(|signal| want.contains(signal))
+    {
+        let is = known.signal.as_deref().unwrap_or("none");
+        return stop(
+            format!("the signal is {is}, the rule needs one of {}", list(want.iter())),
+            format!("信號是 {}，規則要求 {} 其中之一", known.signal.as_deref().unwrap_or("（無）"), list(want.iter())),
+        );
+    }
+    Ok(())
+}
+
+/// The run-time guard of cascades; the static one is `cycles`.
+fn guard(active: &Active, known: &Known) -> Result<(), Sentence> {
+    if known.rules.contains(&active.rule.id) {
+        return Err(Sentence::new("the rule already stands behind this cause", "此原因本身源自這項規則"));
+    }
+    let most = active.rule.cause.depth_max.min(DEPTH_MAX - 1);
+    if known.depth > most {
+        let depth = known.depth;
+        return Err(Sentence::new(
+            format!("{depth} rules stand behind this cause, at most {most} may"),
+            format!("此原因之前已有 {depth} 項規則，上限是 {most} 項"),
+        ));
+    }
+    Ok(())
+}
+
+fn nothing_picked(pick: &Pick) -> Sentence {
+    let set = &pick.targets;
+    match pick.within_m {
+        Some(metres) => Sentence::new(
+            format!("no target of {set} lies within {metres} m of the area"),
+            format!("{set} 沒有目標位於範圍 {metres} 米內"),
+        ),
+        None => Sentence::new(format!("no target of {set} is concerned"), format!("{set} 沒有相關目標")),
+    }
+}
+
+fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, before: Option<&Known>) -> Known {
+    let likely = |certainty: Certainty| if certainty == Certainty::VeryLikely { Certainty::Likely } else { certainty };
+    let mut areas: Vec<Area> = Vec::new();
+    for area in alert.infos.iter().flat_map(|info| &info.areas) {
+        // Each language repeats the shapes under its own description; one copy is enough to measure from.
+        let same = |a: &Area| a.polygons == area.polygons && a.circles == area.circles && a.geocodes == area.geocodes;
+        if !areas.iter().any(same) {
+            areas.push(area.clone());
+        }
+    }
+    let mut ids = before.map(|known| known.ids.clone()).unwrap_or_default();
+    ids.retain(|id| *id != alert.id());
+    ids.push(alert.id());
+    ids.drain(..ids.len().saturating_sub(MESSAGES_MAX));
+    let mut authors = before.map(|known| known.authors.clone()).unwrap_or_default();
+    authors.extend(input.author.clone());
+    Known {
+        ids,
+        cause: Cause { hash: input.hash, alert: alert.id(), origin: input.origin.clone() },
+        message: alert.msg_type,
+        event: event.into(),
+        level: words.level,
+        signal: words.signal.clone(),
+        certainties: alert.infos.iter().map(|info| likely(info.certainty)).collect(),
+        areas,
+        sites: words.sites.clone(),
+        time: clamped(input),
+        expires: alert.expires(),
+        expired: false,
+        depth: input.depth,
+        rules: input.rules.clone(),
+        authors,
+    }
+}
+
+/// The cause of an alert that is not stored: for `explain`.
+pub(super) fn known_of(input: &Input<'_>, alert: &Alert, words: &Classification) -> Known {
+    known(input, alert, words, words.event.as_deref().unwrap_or("unclassified"), None)
+}
+
+/// Whether every info says that the danger is over.
+fn all_clear(alert: &Alert) -> bool {
+    !alert.infos.is_empty() && alert.infos.iter().all(|info| info.response_types.contains(&ResponseType::AllClear))
+}
+
+fn named<'a>(vocabulary: &'a campanile_alert::Vocabulary, event: &'a str) -> &'a str {
+    vocabulary.event(event).map_or(event, |event| event.names.zh_hant.as_str())
+}
+
+pub(super) fn list<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}

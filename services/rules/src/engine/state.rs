@@ -1,0 +1,384 @@
+//! What the engine remembers: tables of rows that are written in the same commit as the input that changed them.
+//!
+//! ```text
+//! row key = one letter of the table, then the key as JSON          row value = the row as JSON
+//!   t  the engine's time                  k  a cause that is known          c  a rule and a cause that match
+//!   e  an effect in force                 s  an officer's Cancel            x  a message known to be ended
+//!   p  a pause                            v  a signed envelope              b  when batches were issued
+//! ```
+//! A crash leaves either all rows of an input or none, because they commit with it. Indexes (timers, message ids) are
+//! made again from the rows, so a restored engine goes on with the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use campanile_alert::{AlertId, Area, Certainty, DepartmentId, MessageType, Timestamp, World};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Cause, EffectKey, Envelope, Sentence, StateRow};
+
+/// The most earlier messages that an effect refers to, and that a cause is known by; older ones are forgotten.
+pub(super) const MESSAGES_MAX: usize = 64;
+
+/// The most messages remembered as ended before they were seen; the one that would be forgotten first goes first.
+pub(super) const ENDED_MAX: usize = 10_000;
+
+/// A cause through all its updates: the first message seen of it. Another department's identifier is its own, and so is
+/// another world's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Lineage {
+    pub(super) world: World,
+    pub(super) department: DepartmentId,
+    pub(super) root: AlertId,
+}
+
+/// A cause as it stands now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// Its messages, the one in force last.
+    pub(super) ids: Vec<AlertId>,
+    pub(super) cause: Cause,
+    pub(super) message: MessageType,
+    pub(super) event: String,
+    pub(super) level: Option<u32>,
+    pub(super) signal: Option<String>,
+    pub(super) certainties: BTreeSet<Certainty>,
+    pub(super) areas: Vec<Area>,
+    pub(super) sites: Vec<String>,
+    /// The record's time, clamped between the record before it and its receipt.
+    pub(super) time: Timestamp,
+    pub(super) expires: Option<Timestamp>,
+    /// Whether it expired without having been renewed.
+    pub(super) expired: bool,
+    pub(super) depth: u32,
+    pub(super) rules: Vec<String>,
+    pub(super) authors: BTreeSet<String>,
+}
+
+/// How long an expired cause is remembered, and a message that was ended before it came: 7 days.
+pub(super) const MEMORY_S: i64 = 7 * 24 * 3600;
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct CandidateKey {
+    pub(super) lineage: Lineage,
+    pub(super) rule: String,
+}
+
+/// A rule and a cause that match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Candidate {
+    pub(super) effect: String,
+    pub(super) targets: BTreeSet<String>,
+    /// Targets that a person refused.
+    pub(super) refused: BTreeSet<String>,
+    pub(super) phase: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    /// The conditions hold, but not yet for long enough.
+    Holding { until: Timestamp },
+    /// Persons are asked.
+    Asking(Asking),
+    /// Nothing is to be decided.
+    Settled,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Asking {
+    pub(super) targets: BTreeSet<String>,
+    pub(super) need: usize,
+    pub(super) by: BTreeSet<String>,
+    pub(super) shown: [u8; 32],
+    pub(super) since: Timestamp,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) escalated: bool,
+    /// Over the limit or against an antonym: silence must not issue it.
+    pub(super) silence_holds: bool,
+    pub(super) approvals: BTreeSet<String>,
+    pub(super) why: Sentence,
+}
+
+/// A cause as an effect remembers it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Support {
+    pub(super) cause: Cause,
+    pub(super) depth: u32,
+    pub(super) rules: Vec<String>,
+}
+
+/// An effect in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct InForce {
+    /// Its messages and when they expire, the one in force last; empty until the first is made.
+    pub(super) messages: Vec<(AlertId, Timestamp)>,
+    /// The causes in force.
+    #[serde(with = "pairs")]
+    pub(super) support: BTreeMap<Lineage, Support>,
+    /// Causes that expired without being renewed: no all-clear, so they keep it up.
+    #[serde(with = "pairs")]
+    pub(super) expired: BTreeMap<Lineage, Support>,
+    /// The causes that its last message names.
+    pub(super) named: BTreeSet<Lineage>,
+    pub(super) since: Timestamp,
+    pub(super) sent: Timestamp,
+    pub(super) until: Timestamp,
+    pub(super) stand: Stand,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Stand {
+    Supported,
+    Lingering { until: Timestamp },
+    Review { since: Timestamp, why: Sentence },
+}
+
+/// An effect that was ended against causes still there; only another cause brings it back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Suppressed {
+    pub(super) lineages: BTreeSet<Lineage>,
+}
+
+/// A rule in a world.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct RuleIn {
+    pub(super) rule: String,
+    pub(super) world: World,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Pause {
+    pub(super) by: String,
+    pub(super) reason: String,
+    pub(super) until: Option<Timestamp>,
+}
+
+/// A row that may want to be woken.
+pub(super) trait Row: Serialize + DeserializeOwned {
+    /// The letter of its table.
+    const TABLE: u8;
+    /// When something is due.
+    fn timer(&self) -> Option<Timestamp>;
+}
+
+macro_rules! rows {
+    ($($row:ty = $letter:literal, $timer:expr;)+) => {
+        $(impl Row for $row {
+            const TABLE: u8 = $letter;
+
+            fn timer(&self) -> Option<Timestamp> {
+                let timer: fn(&$row) -> Option<Timestamp> = $timer;
+                timer(self)
+            }
+        })+
+    };
+}
+
+rows! {
+    Timestamp = b't', |_| None;
+    Known = b'k', |known| if known.expired { known.expires.map(|at| later(at, MEMORY_S)) } else { known.expires };
+    Candidate = b'c', |candidate| match &candidate.phase {
+        Phase::Holding { until } => Some(*until),
+        Phase::Asking(asking) => asking.deadline,
+        Phase::Settled => None,
+    };
+    InForce = b'e', |effect| match &effect.stand {
+        Stand::Lingering { until } => Some((*until).min(effect.until)),
+        Stand::Supported | Stand::Review { .. } => Some(effect.until),
+    };
+    Suppressed = b's', |_| None;
+    Ended = b'x', |ended| Some(ended.0);
+    Pause = b'p', |pause| pause.until;
+    Envelope = b'v', |_| None;
+    Batches = b'b', |_| None;
+}
+
+/// Until when a message is remembered that was cancelled or superseded before it came.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ended(pub(super) Timestamp);
+
+/// When the last batches of a rule were issued.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Batches(pub(super) Vec<Timestamp>);
+
+/// `at` and `seconds` more, at most the end of time.
+pub(super) fn later(at: Timestamp, seconds: i64) -> Timestamp {
+    at.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+/// Rows of one kind, with their timers and the keys changed since they were last written out.
+#[derive(Debug)]
+pub(super) struct Table<K, R> {
+    rows: BTreeMap<K, R>,
+    timers: BTreeSet<(Timestamp, K)>,
+    changed: BTreeSet<K>,
+}
+
+impl<K, R> Default for Table<K, R> {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new(), timers: BTreeSet::new(), changed: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
+    pub(super) fn get(&self, key: &K) -> Option<&R> {
+        self.rows.get(key)
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&K, &R)> {
+        self.rows.iter()
+    }
+
+    /// The keys from `first` on.
+    pub(super) fn from<'a>(&'a self, first: &K) -> impl Iterator<Item = &'a K> + use<'a, K, R> {
+        self.rows.range(first.clone()..).map(|(key, _)| key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn put(&mut self, key: K, row: R) {
+        self.changed.insert(key.clone());
+        self.load(key, row);
+    }
+
+    fn load(&mut self, key: K, row: R) {
+        self.forget_timer(&key);
+        if let Some(at) = row.timer() {
+            self.timers.insert((at, key.clone()));
+        }
+        self.rows.insert(key, row);
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<R> {
+        self.forget_timer(key);
+        let row = self.rows.remove(key)?;
+        self.changed.insert(key.clone());
+        Some(row)
+    }
+
+    /// Changes a row, when it is there.
+    pub(super) fn change(&mut self, key: &K, change: impl FnOnce(&mut R)) {
+        if let Some(mut row) = self.remove(key) {
+            change(&mut row);
+            self.put(key.clone(), row);
+        }
+    }
+
+    fn forget_timer(&mut self, key: &K) {
+        if let Some(at) = self.rows.get(key).and_then(Row::timer) {
+            self.timers.remove(&(at, key.clone()));
+        }
+    }
+
+    pub(super) fn next_timer(&self) -> Option<(Timestamp, &K)> {
+        self.timers.first().map(|(at, key)| (*at, key))
+    }
+
+    /// The key of a timer that is due.
+    pub(super) fn due(&self, now: Timestamp) -> Option<(Timestamp, K)> {
+        self.next_timer().filter(|(at, _)| *at <= now).map(|(at, key)| (at, key.clone()))
+    }
+
+    fn drain(&mut self, into: &mut Vec<StateRow>) {
+        for key in std::mem::take(&mut self.changed) {
+            let mut bytes = vec![R::TABLE];
+            // Keys and rows hold only text, numbers and lists of them, which JSON can always write.
+            bytes.extend(serde_json::to_vec(&key).unwrap_or_default());
+            let value = self.rows.get(&key).map(|row| serde_json::to_vec(row).unwrap_or_default());
+            into.push((bytes, value));
+        }
+    }
+
+    fn read(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        self.load(serde_json::from_slice(key).ok()?, serde_json::from_slice(value).ok()?);
+        Some(())
+    }
+}
+
+/// Everything the engine remembers.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) time: Table<(), Timestamp>,
+    pub(super) known: Table<Lineage, Known>,
+    pub(super) candidates: Table<CandidateKey, Candidate>,
+    pub(super) effects: Table<EffectKey, InForce>,
+    pub(super) suppressed: Table<EffectKey, Suppressed>,
+    pub(super) ended: Table<Lineage, Ended>,
+    pub(super) pauses: Table<RuleIn, Pause>,
+    pub(super) envelopes: Table<RuleIn, Envelope>,
+    pub(super) batches: Table<RuleIn, Batches>,
+}
+
+impl State {
+    /// The rows that changed, in the order of their keys.
+    pub(super) fn drain(&mut self) -> Vec<StateRow> {
+        let mut rows = Vec::new();
+        self.time.drain(&mut rows);
+        self.known.drain(&mut rows);
+        self.candidates.drain(&mut rows);
+        self.effects.drain(&mut rows);
+        self.suppressed.drain(&mut rows);
+        self.ended.drain(&mut rows);
+        self.pauses.drain(&mut rows);
+        self.envelopes.drain(&mut rows);
+        self.batches.drain(&mut rows);
+        rows.sort();
+        rows
+    }
+
+    /// Takes a stored row back; `None` when it cannot be read.
+    pub(super) fn read(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (&table, rest) = key.split_first()?;
+        match table {
+            Timestamp::TABLE => self.time.read(rest, value),
+            Known::TABLE => self.known.read(rest, value),
+            Candidate::TABLE => self.candidates.read(rest, value),
+            InForce::TABLE => self.effects.read(rest, value),
+            Suppressed::TABLE => self.suppressed.read(rest, value),
+            Ended::TABLE => self.ended.read(rest, value),
+            Pause::TABLE => self.pauses.read(rest, value),
+            Envelope::TABLE => self.envelopes.read(rest, value),
+            Batches::TABLE => self.batches.read(rest, value),
+            _ => None,
+        }
+    }
+
+    /// The engine's time: the latest receipt or tick.
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        self.time.get(&()).copied()
+    }
+
+    /// The next instant at which a tick is wanted. What is merely forgotten waits for any other input.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let known = self.known.next_timer().map(|(at, _)| at);
+        let candidates = self.candidates.next_timer().map(|(at, _)| at);
+        let effects = self.effects.next_timer().map(|(at, _)| at);
+        let pauses = self.pauses.next_timer().map(|(at, _)| at);
+        [known, candidates, effects, pauses].into_iter().flatten().min()
+    }
+}
+
+/// A map whose keys are not text, as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(from: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
+}
