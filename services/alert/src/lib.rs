@@ -17,6 +17,7 @@ pub mod world;
 
 pub mod classify;
 pub mod judge;
+pub mod live;
 pub mod vocabulary;
 pub mod xml;
 
