@@ -5,17 +5,26 @@
 //! checkpoints), all behind one atomic commit. It knows bytes, not alerts: headers, bodies and signatures are opaque,
 //! and the only cryptography here is the SHA-256 that names a record. Signatures and rights are judged by callers.
 
+pub mod bundle;
 mod chain;
+#[cfg(any(test, feature = "conformance"))]
+#[allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+pub mod conformance;
 pub mod epoch;
 mod error;
+pub mod memory;
 pub mod sqlite;
 mod store;
 mod values;
 
 pub use error::Error;
+pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 pub use store::{
     Accepted, Appended, Batch, Draft, EVIDENCE_MAX, Evidence, Key, Recorded, Refusal, Replica, Seal, Sealed, Slot,
-    StateRows, Store, Work,
+    StateRows, Store, StoreExt, Work,
 };
 pub use values::{Entry, Hash, HashError, Lane, Link, LogId, Position, Standing};
+
+#[cfg(test)]
+mod model;

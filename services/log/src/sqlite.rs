@@ -83,10 +83,11 @@ pub struct SqliteStore {
     readers: Readers,
     /// Where the next scrub goes on: the last arrival number verified in this round.
     scrubbed: Mutex<u64>,
-    writer: Mutex<Writer>,
-    keeper: Keeper,
+    /// Absent when opened read-only.
+    writer: Mutex<Option<Writer>>,
+    keeper: Option<Keeper>,
     /// Last, so that it is given up when all else is closed.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 struct Writer {
@@ -152,13 +153,39 @@ impl SqliteStore {
         let store = Self {
             readers: Readers::new(path),
             scrubbed: Mutex::new(0),
-            writer: Mutex::new(Writer { conn, epochs: HashMap::new() }),
-            keeper: Keeper::start(Arc::clone(&shared))?,
+            writer: Mutex::new(Some(Writer { conn, epochs: HashMap::new() })),
+            keeper: Some(Keeper::start(Arc::clone(&shared))?),
             shared,
-            _lock: lock,
+            _lock: Some(lock),
         };
         store.verify_since_mark()?;
         Ok(store)
+    }
+
+    /// Opens the store in `directory` for reading alone, as it stands now, also while a node has it open. Logs and
+    /// tails are those of this moment, commits are refused, and nothing is verified beforehand.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no store; [`Error::Format`]; [`Error::Corrupt`].
+    pub fn open_read_only(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("log.db");
+        let place = path.display().to_string();
+        let conn =
+            connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|source| rows::fail("open", &place, source))?;
+        check_format(&conn, &place)?;
+        let shared = Arc::new(load(&conn, &path, place)?);
+        Ok(Self {
+            readers: Readers::new(path),
+            scrubbed: Mutex::new(0),
+            writer: Mutex::new(None),
+            keeper: None,
+            shared,
+            _lock: None,
+        })
+    }
+
+    fn read_only(&self) -> Error {
+        Error::Invalid { what: format!("{} is open for reading alone", self.shared.place) }
     }
 
     fn verify_since_mark(&self) -> Result<(), Error> {
@@ -246,7 +273,7 @@ impl Store for SqliteStore {
         if self.shared.poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned);
         }
-        let Writer { conn, epochs } = &mut *writer;
+        let Some(Writer { conn, epochs }) = &mut *writer else { return Err(self.read_only()) };
         let result = self.transact(conn, epochs, work);
         if result.as_ref().is_err_and(Error::is_fatal) {
             self.shared.poisoned.store(true, Ordering::Release);
@@ -256,14 +283,16 @@ impl Store for SqliteStore {
         if wal > WAL_BYTES_MAX {
             keeper::empty_wal(conn, &self.shared);
         }
-        self.keeper.committed();
+        if let Some(keeper) = &self.keeper {
+            keeper.committed();
+        }
         Ok(())
     }
 
     fn begin_epoch(&self, log: &LogId, epoch: u64) -> Result<(), Error> {
         let mut writer = self.writer.lock();
         chain::check_above(log, epoch, self.tail(log))?;
-        writer.epochs.insert(log.clone(), epoch);
+        writer.as_mut().ok_or_else(|| self.read_only())?.epochs.insert(log.clone(), epoch);
         Ok(())
     }
 
@@ -561,14 +590,24 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error>
     Ok(conn)
 }
 
+fn check_format(conn: &Connection, place: &str) -> Result<(), Error> {
+    let pragma = |name| {
+        conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
+            .map_err(|source| rows::fail("open", place, source))
+    };
+    match (pragma("application_id")?, pragma("user_version")?) {
+        (APPLICATION, FORMAT) => Ok(()),
+        (_, found) => Err(Error::Format { path: place.to_owned(), found, known: FORMAT }),
+    }
+}
+
 /// Checks the format, makes the tables of a new database, and sets what a commit promises.
 fn prepare(conn: &Connection, place: &str, options: &Options) -> Result<(), Error> {
     let fail = |source| rows::fail("open", place, source);
     let pragma = |name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
-    let (application, format) = (pragma("application_id").map_err(fail)?, pragma("user_version").map_err(fail)?);
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
-    if tables > 0 && (application, format) != (APPLICATION, FORMAT) {
-        return Err(Error::Format { path: place.to_owned(), found: format, known: FORMAT });
+    if tables > 0 {
+        check_format(conn, place)?;
     }
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
@@ -635,3 +674,7 @@ fn load(conn: &Connection, path: &Path, place: String) -> Result<Shared, Error> 
         poisoned: AtomicBool::new(false),
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

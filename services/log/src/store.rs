@@ -31,6 +31,8 @@ pub trait Store: Send + Sync {
     /// When `work` returns an error, everything is rolled back (arrival numbers and idempotency keys too) and the
     /// error is returned.
     ///
+    /// `work` must not call `commit` or `begin_epoch` of the same store, which would wait for itself.
+    ///
     /// # Errors
     /// The error of `work`; [`Error::Full`] when nothing was kept for want of space; a fatal error (see
     /// [`Error::is_fatal`]) after which every further commit is [`Error::Poisoned`].
@@ -134,6 +136,26 @@ pub trait Store: Send + Sync {
     /// [`Error::Corrupt`] with the place of the first fault; [`Error::Io`].
     fn verify_chain(&self, log: &LogId, from: Option<(u64, u64)>) -> Result<u64, Error>;
 }
+
+/// Conveniences over any [`Store`].
+pub trait StoreExt: Store {
+    /// [`Store::commit`] for work that gives a value.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    fn with_batch<T>(&self, work: impl FnOnce(&mut dyn Batch) -> Result<T, Error>) -> Result<T, Error> {
+        let (mut work, mut value) = (Some(work), None);
+        self.commit(&mut |batch| {
+            if let Some(work) = work.take() {
+                value = Some(work(batch)?);
+            }
+            Ok(())
+        })?;
+        value.ok_or_else(|| Error::Invalid { what: "the work of the commit was not run".to_owned() })
+    }
+}
+
+impl<S: Store + ?Sized> StoreExt for S {}
 
 /// State rows: keys and values, in key order.
 pub type StateRows = Vec<(Vec<u8>, Vec<u8>)>;

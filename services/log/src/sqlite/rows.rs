@@ -18,6 +18,14 @@ const NO_BODY: i64 = 3;
 
 /// Translates a failure of SQLite met while doing `action` on `place`.
 pub(super) fn fail(action: &'static str, place: &str, source: rusqlite::Error) -> Error {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    // A cell of another type than this program writes.
+    if matches!(
+        source,
+        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..)
+    ) {
+        return Error::Corrupt { place: place.to_owned(), reason: source.to_string() };
+    }
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full { place: place.to_owned() },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
