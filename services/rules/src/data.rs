@@ -16,7 +16,7 @@ mod format;
 pub use format::{Error, Format};
 
 /// The most rows in one data set.
-pub const ROWS_MAX: usize = 1_000_000;
+pub(crate) const ROWS_MAX: usize = 1_000_000;
 
 /// The data sets that an engine reads, by the name that packs give them.
 pub type DataSets = BTreeMap<String, DataSet>;
@@ -91,7 +91,7 @@ impl DataSet {
     ///
     /// # Errors
     /// [`Error`] when the bytes are not of that format, a row lacks its key or a position on earth, or there are more
-    /// rows than [`ROWS_MAX`]. A row that cannot be placed is never left out silently: a school that nobody warns is
+    /// than a million rows. A row that cannot be placed is never left out silently: a school that nobody warns is
     /// worse than a pack that does not load.
     pub fn parse(name: &str, format: Format, bytes: &[u8], spec: &RowSpec) -> Result<Self, Error> {
         let rows = format::rows(format, bytes)?;

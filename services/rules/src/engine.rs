@@ -32,6 +32,8 @@ mod state;
 mod truth;
 mod views;
 
+pub(crate) use message::PLACEHOLDERS;
+
 /// What an engine is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -107,12 +109,7 @@ impl Engine {
     /// # Errors
     /// [`Error`] when a pack belongs to another department or reads a data set that was not given, or when the packs
     /// among themselves have a circle, a chain beyond the limit or one rule id twice.
-    pub fn new(
-        department: DepartmentId,
-        packs: Vec<Pack>,
-        data: DataSets,
-        options: Options,
-    ) -> Result<Self, Error> {
+    pub fn new(department: DepartmentId, packs: Vec<Pack>, data: DataSets, options: Options) -> Result<Self, Error> {
         let vocabulary = vocabulary::v1();
         let manifests: Vec<Manifest> = packs.iter().map(Pack::manifest).collect();
         if let Some(fault) = check_federation(&manifests).into_iter().next() {
@@ -146,7 +143,19 @@ impl Engine {
         }
         let state = State::default();
         let (lineages, messages) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { department, options, data, vocabulary, manifests, rules, waiting, watched, state, lineages, messages })
+        Ok(Self {
+            department,
+            options,
+            data,
+            vocabulary,
+            manifests,
+            rules,
+            waiting,
+            watched,
+            state,
+            lineages,
+            messages,
+        })
     }
 
     /// Takes back the rows that earlier outcomes asked to store, in any order.

@@ -6,9 +6,12 @@
 //! Read in this order: [`Input`] (what comes in), [`Outcome`] (what goes out), [`Pack`] (what a rule is), [`DataSet`]
 //! (its targets), [`Engine`] (how it decides), [`check_federation`] (why every cascade ends).
 
+mod check;
 mod cycles;
 mod data;
 mod decision;
+mod diagnostic;
+mod document;
 mod effect;
 mod engine;
 mod input;
@@ -19,6 +22,7 @@ pub use campanile_alert::Classification;
 pub use cycles::{Fault, Manifest, ManifestCause, ManifestRule, check_federation};
 pub use data::{DataSet, DataSets, Error as DataError, Format, RowSpec, Site};
 pub use decision::{Decision, Sentence, Verdict};
+pub use diagnostic::{Diagnostic, Gravity, Refusal};
 pub use effect::{Cause, Effect, EffectKey, Outcome, RuleRef, StateRow};
 pub use engine::{Engine, Error, Options};
 pub use input::{Answer, Approval, Envelope, Input, InputKind, Signer};

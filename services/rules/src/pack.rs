@@ -11,7 +11,7 @@ use campanile_alert::{Certainty, DepartmentId, MessageType, ResponseType, Severi
 use crate::{Manifest, ManifestCause, ManifestRule, RowSpec, Sentence};
 
 /// The most rules in one pack.
-pub const RULES_MAX: usize = 1_000;
+pub(crate) const RULES_MAX: usize = 1_000;
 
 /// The rules of one department that are activated together.
 #[derive(Debug, Clone, PartialEq)]

@@ -67,7 +67,7 @@ pub enum Error {
         /// The column of the longitude.
         lon: String,
     },
-    /// More rows than [`super::ROWS_MAX`].
+    /// More rows than a data set may have.
     #[error("the data set has {0} rows; it may have {max}", max = super::ROWS_MAX)]
     TooManyRows(usize),
 }
@@ -120,7 +120,8 @@ fn geojson(value: &Value) -> Result<Vec<Row>, Error> {
     let row = |feature: &Value| {
         let mut row = feature.get("properties").and_then(Value::as_object).map(flat).unwrap_or_default();
         let geometry = feature.get("geometry")?;
-        let place = geometry.get("coordinates")?.as_array().filter(|_| geometry.get("type") == Some(&"Point".into()))?;
+        let place =
+            geometry.get("coordinates")?.as_array().filter(|_| geometry.get("type") == Some(&"Point".into()))?;
         row.insert(GEO.1.into(), place.first()?.as_f64()?.to_string());
         row.insert(GEO.0.into(), place.get(1)?.as_f64()?.to_string());
         Some(row)

@@ -69,7 +69,8 @@ impl Engine {
             for lineage in earlier {
                 self.lose_sight(lineage, "was updated by a message of unknown event", "被未能分類的訊息更新", step);
             }
-            let why = Sentence::new("the message is unclassified; it is put to its owner", "訊息未能分類，須由發出部門處理");
+            let why =
+                Sentence::new("the message is unclassified; it is put to its owner", "訊息未能分類，須由發出部門處理");
             step.note("", &input.world, Verdict::NotMatched, why);
             return;
         };
@@ -82,7 +83,12 @@ impl Engine {
         let known = known(input, alert, words, event, before);
         if known.expires.is_some_and(|at| at <= step.now) {
             for lineage in earlier {
-                self.lose_sight(lineage, "was updated by a message that had already expired", "的更新在抵達時已過期", step);
+                self.lose_sight(
+                    lineage,
+                    "was updated by a message that had already expired",
+                    "的更新在抵達時已過期",
+                    step,
+                );
             }
             let why = Sentence::new("the message had expired before it came", "訊息抵達前已過期");
             step.note("", &input.world, Verdict::NotMatched, why);
@@ -114,7 +120,8 @@ impl Engine {
             }
         };
         if let Some(pause) = self.paused(id, &lineage.world) {
-            let why = Sentence::new(format!("the rule is paused: {}", pause.reason), format!("規則已暫停：{}", pause.reason));
+            let why =
+                Sentence::new(format!("the rule is paused: {}", pause.reason), format!("規則已暫停：{}", pause.reason));
             step.note(id, &lineage.world, Verdict::Paused, why);
             self.retain_targets(&key, &targets, step);
             return;
@@ -283,7 +290,9 @@ pub(super) fn supports_nothing(input: &Input<'_>) -> Option<Sentence> {
         (World::System, _) | (_, Status::System) => {
             Some(Sentence::new("a message between systems supports nothing", "系統訊息不支持任何效果"))
         }
-        (World::Test, _) | (_, Status::Test) => Some(Sentence::new("a test supports nothing", "測試訊息不支持任何效果")),
+        (World::Test, _) | (_, Status::Test) => {
+            Some(Sentence::new("a test supports nothing", "測試訊息不支持任何效果"))
+        }
         _ if stray => Some(Sentence::new("its status and its world differ", "訊息狀態與所屬範圍不符")),
         _ => None,
     }
@@ -325,7 +334,10 @@ pub(super) fn conditions(
         && (known.certainties.is_empty() || !known.certainties.is_subset(want))
     {
         let (is, want) = (list(known.certainties.iter()), list(want.iter()));
-        return stop(format!("the certainty is {is}, the rule needs {want}"), format!("確定程度是 {is}，規則要求 {want}"));
+        return stop(
+            format!("the certainty is {is}, the rule needs {want}"),
+            format!("確定程度是 {is}，規則要求 {want}"),
+        );
     }
     if let Some(least) = cause.level_min {
         match known.level {

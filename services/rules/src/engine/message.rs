@@ -187,7 +187,10 @@ impl Engine {
                 ("{target.key}", target.to_string()),
                 ("{cause.event}", event.map_or("", |event| event.names.get(language)).to_string()),
                 ("{cause.level}", level.unwrap_or_default()),
-                ("{cause.place}", known.and_then(|known| known.areas.first()).map_or("", |a| &a.description).to_string()),
+                (
+                    "{cause.place}",
+                    known.and_then(|known| known.areas.first()).map_or("", |a| &a.description).to_string(),
+                ),
             ];
             let fill = |text: &String| fill(text, &values);
             Words {

@@ -48,7 +48,9 @@ impl Engine {
         }
         if barred > 0 {
             let why = Sentence::new(
-                format!("{barred} targets were ended by an officer or at their limit; only a new cause brings them back"),
+                format!(
+                    "{barred} targets were ended by an officer or at their limit; only a new cause brings them back"
+                ),
                 format!("{barred} 個目標已由人員或期限終止，須有新原因才會再發出"),
             );
             step.note(&rule.id, world, Verdict::Suppressed, why);
@@ -377,10 +379,5 @@ impl Engine {
 
 /// The effect of a candidate on a target.
 pub(super) fn effect_key(key: &CandidateKey, effect: &str, target: &str) -> EffectKey {
-    EffectKey {
-        world: key.lineage.world.clone(),
-        rule: key.rule.clone(),
-        effect: effect.into(),
-        target: target.into(),
-    }
+    EffectKey { world: key.lineage.world.clone(), rule: key.rule.clone(), effect: effect.into(), target: target.into() }
 }

@@ -134,7 +134,10 @@ impl Engine {
                 format!("由 {count} 人簽署的授權，有效期 {} 至 {}", envelope.from, envelope.to),
             )
         } else {
-            Sentence::new("the envelope is for another version of the rule and does not hold", "授權屬規則的另一版本，不適用")
+            Sentence::new(
+                "the envelope is for another version of the rule and does not hold",
+                "授權屬規則的另一版本，不適用",
+            )
         };
         step.note(&envelope.rule, &input.world, Verdict::Answered, why);
         let key = RuleIn { rule: envelope.rule.clone(), world: input.world.clone() };

@@ -94,8 +94,7 @@ impl Engine {
         let InputKind::Alert { alert, classification } = &input.kind else { return Vec::new() };
         let mut step = Step::new(input, self.state.now());
         let known = known_of(input, alert, classification);
-        let lineage =
-            Lineage { world: input.world.clone(), department: input.department.clone(), root: alert.id() };
+        let lineage = Lineage { world: input.world.clone(), department: input.department.clone(), root: alert.id() };
         for (id, active) in &self.rules {
             let verdict = match supports_nothing(input) {
                 Some(why) => Err((Verdict::NotMatched, why)),

@@ -1,0 +1,354 @@
+//! Reads a pack and checks it: every word against the vocabulary, every name against what it names, and that nothing
+//! safety depends on is missing. All findings are given at once, each with its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use campanile_alert::{DepartmentId, MessageType, Timestamp, Vocabulary, vocabulary};
+use serde_json::Value;
+use serde_saphyr::{Location, Spanned};
+use sha2::{Digest, Sha256};
+
+use crate::diagnostic::{Diagnostic, Gravity, Refusal, nearest};
+use crate::document::{PackDoc, PeriodDoc, RuleDoc, TextDoc, TextsDoc, Word};
+use crate::engine::PLACEHOLDERS;
+use crate::pack::RULES_MAX;
+use crate::{DataRef, Pack, RowSpec, Text};
+
+mod rule;
+
+/// The longest pack, in bytes.
+pub(crate) const BYTES_MAX: usize = 1 << 20;
+
+/// Hong Kong's offset from UTC, used when a pack gives none.
+const UTC_OFFSET_MINUTES: i32 = 480;
+
+impl Pack {
+    /// Reads and checks a pack. Warnings alone do not refuse it; they come beside the pack.
+    ///
+    /// # Errors
+    /// [`Refusal`] with everything that was found, when there is at least one error.
+    pub fn parse(text: &str) -> Result<(Self, Vec<Diagnostic>), Refusal> {
+        let mut check = Check { vocabulary: vocabulary::v1(), found: Vec::new() };
+        let pack = check.pack(text);
+        check.found.sort();
+        match pack {
+            Some(pack) if check.found.iter().all(|found| found.gravity == Gravity::Warning) => Ok((pack, check.found)),
+            _ => Err(Refusal(check.found)),
+        }
+    }
+}
+
+/// The findings so far, and what words are checked against.
+struct Check {
+    vocabulary: &'static Vocabulary,
+    found: Vec<Diagnostic>,
+}
+
+/// What the rules of a pack may refer to.
+struct Scope<'a> {
+    owner: Option<DepartmentId>,
+    document: &'a PackDoc,
+    offset_minutes: i32,
+}
+
+impl Check {
+    fn pack(&mut self, text: &str) -> Option<Pack> {
+        if text.len() > BYTES_MAX {
+            self.report(Location::UNKNOWN, "E003", format!("the pack is longer than {BYTES_MAX} bytes"), None);
+            return None;
+        }
+        let document: PackDoc = serde_saphyr::from_str(text).map_err(|error| self.unreadable(&error)).ok()?;
+        let raw: Value = serde_saphyr::from_str(text).map_err(|error| self.unreadable(&error)).ok()?;
+        let owner = self.department(&document.owner);
+        if document.vocabulary.value != self.vocabulary.version() {
+            let help = format!("this release has {}", self.vocabulary.version());
+            self.word(&document.vocabulary, "E002", "there is no such vocabulary", Some(help));
+        }
+        if document.rules.len() > RULES_MAX {
+            self.word(&document.pack, "E003", format!("a pack has at most {RULES_MAX} rules"), None);
+            return None;
+        }
+        let offset_minutes = document.utc_offset.as_ref().map_or(UTC_OFFSET_MINUTES, |word| self.offset(word));
+        let data: BTreeMap<String, DataRef> =
+            document.data.iter().map(|(name, data)| (name.clone(), data_ref(data))).collect();
+        for (name, data) in document.data.iter().filter(|(_, data)| crate::Format::of_file(&data.file.value).is_none())
+        {
+            let message = format!("data set {name} is in a file of unknown format");
+            self.word(&data.file, "E003", message, Some("use .json, .csv or .geojson".into()));
+        }
+        let scope = Scope { owner: owner.clone(), document: &document, offset_minutes };
+        let mut seen = BTreeSet::new();
+        let mut rules = Vec::new();
+        for (index, rule) in document.rules.iter().enumerate() {
+            if !seen.insert(rule.rule.value.as_str()) {
+                self.word(&rule.rule, "E012", format!("rule {} stands twice", rule.rule.value), None);
+            }
+            let digest = rule_digest(&raw, index, &rule.then.text.value);
+            rules.extend(self.rule(rule, &scope, digest));
+        }
+        let digest = Sha256::digest(canonical(&raw)).into();
+        Some(Pack {
+            name: document.pack.value.clone(),
+            owner: owner?,
+            digest,
+            data,
+            utc_offset_minutes: offset_minutes,
+            rules,
+        })
+    }
+
+    fn report(&mut self, at: Location, code: &'static str, message: impl Into<String>, help: Option<String>) {
+        let gravity = if code.starts_with('W') { Gravity::Warning } else { Gravity::Error };
+        let message = message.into();
+        self.found.push(Diagnostic { line: at.line(), column: at.column(), code, gravity, message, help });
+    }
+
+    fn word<T>(&mut self, word: &Spanned<T>, code: &'static str, message: impl Into<String>, help: Option<String>) {
+        self.report(word.referenced, code, message, help);
+    }
+
+    fn unreadable(&mut self, error: &serde_saphyr::Error) {
+        use serde_saphyr::Error;
+        let error = error.without_snippet();
+        let at = error.location().unwrap_or(Location::UNKNOWN);
+        match error {
+            Error::SerdeUnknownField { field, expected, .. } => {
+                let help = nearest(field, expected.iter().copied()).map_or_else(
+                    || format!("known here are {}", expected.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                self.report(at, "E001", format!("there is no field `{field}` here"), Some(help));
+            }
+            Error::SerdeMissingField { field, .. } => {
+                self.report(at, "E005", format!("the field `{field}` is missing"), None);
+            }
+            Error::DuplicateMappingKey { key, .. } => {
+                let key = key.as_deref().unwrap_or("a field");
+                self.report(at, "E005", format!("`{key}` is given twice"), Some("keep one of them".into()));
+            }
+            other => {
+                let text = other.to_string();
+                let line = text.lines().next().unwrap_or("the YAML does not parse").to_string();
+                self.report(at, "E005", line, None);
+            }
+        }
+    }
+
+    /// The word if the list has it; otherwise a finding that suggests the nearest.
+    fn known<'a>(&mut self, word: &Word, what: &str, words: impl Iterator<Item = &'a str> + Clone) -> bool {
+        if words.clone().any(|known| known == word.value) {
+            return true;
+        }
+        let help = nearest(&word.value, words.clone()).map_or_else(
+            || {
+                let all: Vec<&str> = words.take(30).collect();
+                format!("known are {}", all.join(", "))
+            },
+            |near| format!("did you mean `{near}`?"),
+        );
+        self.word(word, "E002", format!("there is no {what} `{}`", word.value), Some(help));
+        false
+    }
+
+    fn event(&mut self, word: &Word) -> bool {
+        let events: Vec<&str> = self.vocabulary.events().map(|event| event.code.as_str()).collect();
+        self.known(word, "event", events.iter().copied())
+    }
+
+    fn department(&mut self, word: &Word) -> Option<DepartmentId> {
+        match DepartmentId::try_new(word.value.as_str()) {
+            Ok(department) => Some(department),
+            Err(error) => {
+                self.word(word, "E012", error.to_string(), None);
+                None
+            }
+        }
+    }
+
+    /// A CAP code value.
+    fn code<T: Copy>(&mut self, word: &Word, what: &str, all: &[T], text: fn(T) -> &'static str) -> Option<T> {
+        let texts: Vec<&str> = all.iter().map(|value| text(*value)).collect();
+        if !self.known(word, what, texts.iter().copied()) {
+            return None;
+        }
+        all.iter().copied().find(|value| text(*value) == word.value)
+    }
+
+    /// One of a few fixed words; the others of the language are not in this release.
+    fn fixed(&mut self, word: &Word, field: &str, allowed: &[&str]) -> bool {
+        let fits = allowed.contains(&word.value.as_str());
+        if !fits {
+            let help = format!("write one of: {}", allowed.join(", "));
+            self.word(word, "E003", format!("`{field}` may not be `{}`", word.value), Some(help));
+        }
+        fits
+    }
+
+    fn seconds(&mut self, word: &Word) -> Option<i64> {
+        let parsed = word.value.parse::<jiff::SignedDuration>().ok().filter(|d| !d.is_negative());
+        let seconds = parsed.map(|duration| duration.as_secs()).filter(|seconds| *seconds <= 366 * 24 * 3600);
+        if seconds.is_none() {
+            let message = format!("`{}` is not a length of time of at most a year", word.value);
+            self.word(word, "E003", message, Some("write for example 90s, 10m, 2h".into()));
+        }
+        seconds
+    }
+
+    fn metres(&mut self, word: &Word) -> Option<f64> {
+        let text = word.value.trim();
+        let (number, factor) = match (text.strip_suffix("km"), text.strip_suffix('m')) {
+            (Some(number), _) => (number, 1000.0),
+            (None, Some(number)) => (number, 1.0),
+            (None, None) => ("", 1.0),
+        };
+        let metres = number.trim().parse::<f64>().ok().map(|number| number * factor);
+        let metres = metres.filter(|metres| metres.is_finite() && (0.0..=200_000.0).contains(metres));
+        if metres.is_none() {
+            let message = format!("`{}` is not a distance from 0 to 200 km", word.value);
+            self.word(word, "E003", message, Some("write for example 500m or 1.5km".into()));
+        }
+        metres
+    }
+
+    fn offset(&mut self, word: &Word) -> i32 {
+        let text = &word.value;
+        let sign = if text.starts_with('-') { -1 } else { 1 };
+        let parts = text.trim_start_matches(['+', '-']).split_once(':');
+        let minutes = parts.and_then(|(h, m)| Some(h.parse::<i32>().ok()? * 60 + m.parse::<i32>().ok()?));
+        match minutes.filter(|minutes| *minutes <= 14 * 60) {
+            Some(minutes) => sign * minutes,
+            None => {
+                self.word(
+                    word,
+                    "E003",
+                    format!("`{text}` is not an offset"),
+                    Some("write for example \"+08:00\"".into()),
+                );
+                UTC_OFFSET_MINUTES
+            }
+        }
+    }
+
+    /// The midnight that a date begins with, in the pack's offset.
+    fn midnight(&mut self, word: &Word, offset_minutes: i32) -> Option<Timestamp> {
+        let date = word.value.parse::<jiff::civil::Date>().ok();
+        let zone = jiff::tz::Offset::from_seconds(offset_minutes * 60).unwrap_or(jiff::tz::Offset::UTC);
+        let at = date.and_then(|date| zone.to_timestamp(date.at(0, 0, 0, 0)).ok());
+        if at.is_none() {
+            self.word(word, "E003", format!("`{}` is not a date", word.value), Some("write YYYY-MM-DD".into()));
+        }
+        at
+    }
+
+    /// A period of dates; `to` is its last day.
+    fn period(&mut self, period: &PeriodDoc, offset_minutes: i32) -> (Option<Timestamp>, Option<Timestamp>) {
+        let from = period.from.as_ref().and_then(|word| self.midnight(word, offset_minutes));
+        let to = period.to.as_ref().and_then(|word| self.midnight(word, offset_minutes));
+        let next_day = |at: Timestamp| at.checked_add(jiff::SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX);
+        (from, to.map(next_day))
+    }
+
+    /// The texts of a rule; both official languages are required, and each says what, where, what to do, and how it ends.
+    fn texts(&mut self, texts: &Spanned<TextsDoc>, per_target: bool) -> Vec<(String, Text)> {
+        let languages = [
+            ("zh-Hant", &texts.value.zh_hant, true),
+            ("zh-Hans", &texts.value.zh_hans, false),
+            ("en", &texts.value.en, true),
+        ];
+        let mut out = Vec::new();
+        for (language, text, required) in languages {
+            match text {
+                Some(text) => out.extend(self.text(texts, language, text, per_target).map(|t| (language.into(), t))),
+                None if required => self.word(texts, "E091", format!("the text in {language} is missing"), None),
+                None => {}
+            }
+        }
+        out
+    }
+
+    fn text(&mut self, at: &Spanned<TextsDoc>, language: &str, text: &TextDoc, per_target: bool) -> Option<Text> {
+        let fields = [("headline", &text.headline), ("instruction", &text.instruction), ("retract", &text.retract)];
+        for (field, word) in fields {
+            match word {
+                Some(word) if !word.value.trim().is_empty() => self.placeholders(word, field),
+                _ => self.word(at, "E091", format!("the {field} in {language} is missing"), None),
+            }
+        }
+        if let Some(word) = &text.description {
+            self.placeholders(word, "description");
+        }
+        if let Some(word) = text.headline.as_ref().filter(|word| per_target && !word.value.contains("{target.name}")) {
+            let help = "write {target.name} where the name belongs".to_string();
+            self.word(word, "E091", format!("the headline in {language} does not say where"), Some(help));
+        }
+        Some(Text {
+            headline: text.headline.as_ref()?.value.clone(),
+            instruction: text.instruction.as_ref()?.value.clone(),
+            description: text.description.as_ref().map(|word| word.value.clone()),
+            retract: text.retract.as_ref()?.value.clone(),
+        })
+    }
+
+    fn placeholders(&mut self, word: &Word, field: &str) {
+        for part in word.value.split('{').skip(1) {
+            let name = part.split_once('}').map(|(name, _)| format!("{{{name}}}"));
+            let fits = |name: &String| {
+                // When a message is retracted its causes may be forgotten, so only the target can be named.
+                PLACEHOLDERS.contains(&name.as_str()) && (field != "retract" || name.starts_with("{target."))
+            };
+            if !name.as_ref().is_some_and(fits) {
+                let help = format!("known are {}", PLACEHOLDERS.join(", "));
+                let shown = name.unwrap_or_else(|| "{".into());
+                self.word(word, "E004", format!("the {field} cannot fill in `{shown}`"), Some(help));
+            }
+        }
+    }
+}
+
+fn data_ref(data: &crate::document::DataDoc) -> DataRef {
+    DataRef {
+        file: data.file.value.clone(),
+        rows: RowSpec {
+            key_field: data.key.field.clone(),
+            key_first: data.key.first,
+            names: data.name.iter().map(|(tag, column)| (tag.clone(), column.clone())).collect(),
+            lat: data.position.lat.clone(),
+            lon: data.position.lon.clone(),
+        },
+    }
+}
+
+/// JSON with sorted keys and no white space, whatever map the JSON library was built with.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(object) => {
+            let sorted: BTreeMap<&String, &Value> = object.iter().collect();
+            let members: Vec<String> = sorted
+                .iter()
+                .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}
+
+/// See [`crate::Rule::digest`].
+fn rule_digest(raw: &Value, index: usize, text: &str) -> [u8; 32] {
+    let part = |name: &str| raw.get(name).cloned().unwrap_or(Value::Null);
+    let rule = raw.get("rules").and_then(|rules| rules.get(index)).cloned().unwrap_or(Value::Null);
+    let texts = raw.get("texts").and_then(|texts| texts.get(text)).cloned().unwrap_or(Value::Null);
+    let whole = Value::Array(vec![part("pack"), part("owner"), part("vocabulary"), part("params"), texts, rule]);
+    Sha256::digest(canonical(&whole)).into()
+}
+
+/// The message types that may be a cause.
+fn message_type(text: &str) -> Option<MessageType> {
+    MessageType::from_cap(text).filter(|message| matches!(message, MessageType::Alert | MessageType::Update))
+}
+
+/// A place in the file for what is missing from a rule.
+fn place(rule: &RuleDoc) -> Location {
+    rule.rule.referenced
+}
