@@ -21,6 +21,9 @@ use crate::vocabulary::{ALARM_LEVEL, EVENT_CODE, SIGNAL, Vocabulary};
 /// How far `sent` may lie ahead of the judge's clock.
 pub const SENT_AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
+/// The most messages that one may refer to: each costs the ledger of live alerts a row.
+pub const REFERENCES_MAX: usize = 1_000;
+
 /// One reason why a message is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{path}: {reason}")]
@@ -102,7 +105,7 @@ fault_codes! {
     BadCharacters = "bad-characters",
     /// A signature that is not one element of the XML-DSig namespace.
     BadSignature = "bad-signature",
-    /// More bytes, polygons or points than the limits allow.
+    /// More bytes, polygons, points or references than the limits allow.
     TooLarge = "too-large",
     /// A message about others that names none.
     ReferencesMissing = "references-missing",
@@ -306,6 +309,10 @@ pub fn bus_admissible(
         faults.push(Fault::new("alert.sent", FaultCode::SentInFuture, reason));
     }
     faults.extend(references_missing(alert));
+    if alert.referenced().len() > REFERENCES_MAX {
+        let reason = format!("more than {REFERENCES_MAX} messages are named; split the message");
+        faults.push(Fault::new("alert.references", FaultCode::TooLarge, reason));
+    }
     let note = match (alert.status, alert.msg_type) {
         (Status::Exercise, _) => Some("an Exercise message needs a note; name the exercise in it"),
         (_, MessageType::Error) => Some("an Error message needs a note; give the reason in it"),
@@ -441,5 +448,184 @@ fn infos_agree(alert: &Alert, faults: &mut Vec<Fault>) {
         differ("category", categories(info) != categories(first));
         differ("eventCode", codes(&info.event_codes) != codes(&first.event_codes));
         differ("parameter", codes(&info.parameters) != codes(&first.parameters));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::ids::AlertId;
+    use crate::message::{Decimal, Group, References, Resource};
+    use crate::testing::fire;
+    use crate::time::DateTime;
+    use crate::vocabulary::v1;
+
+    /// A rule is broken by `change`; exactly that fault must come out.
+    type Case = (&'static str, FaultCode, fn(&mut Alert));
+
+    fn time(text: &str) -> DateTime {
+        DateTime::parse(text).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        time("2026-11-22T08:01:00+08:00").instant()
+    }
+
+    fn of(alert: &Alert) -> Vec<Fault> {
+        bus_admissible(alert, &classify(alert, v1()), v1(), now())
+    }
+
+    fn check(cases: &[Case], judge: fn(&Alert) -> Vec<Fault>) {
+        assert_eq!(judge(&fire()), [], "the sound message");
+        for (path, code, change) in cases {
+            let mut alert = fire();
+            change(&mut alert);
+            let faults = judge(&alert);
+            let found: Vec<(&str, FaultCode)> = faults.iter().map(|fault| (fault.path.as_str(), fault.code)).collect();
+            assert_eq!(found, [(*path, *code)], "{faults:#?}");
+            assert!(faults[0].reason.len() > 20, "{} has no sentence", faults[0]);
+        }
+    }
+
+    #[test]
+    fn cap_faults_have_path_and_code() {
+        let cases: &[Case] = &[
+            ("alert.identifier", FaultCode::BadCharacters, |a| a.identifier = "a b".into()),
+            ("alert.sender", FaultCode::BadCharacters, |a| a.sender = "a,b".into()),
+            ("alert.sender", FaultCode::BadCharacters, |a| a.sender.clear()),
+            ("alert.scope", FaultCode::MissingElement, |a| a.scope = None),
+            ("alert.restriction", FaultCode::RestrictionMissing, |a| a.scope = Some(Scope::Restricted)),
+            ("alert.addresses", FaultCode::AddressesMissing, |a| a.scope = Some(Scope::Private)),
+            ("alert.addresses", FaultCode::AddressesMissing, |a| {
+                (a.scope, a.addresses) = (Some(Scope::Private), Some(Group::parse(" ")));
+            }),
+            ("alert.references", FaultCode::ReferencesMissing, |a| a.msg_type = MessageType::Update),
+            ("alert.references", FaultCode::ReferencesMissing, |a| a.msg_type = MessageType::Ack),
+            ("alert.password", FaultCode::CodeOfOtherVersion, |a| a.password = Some("x".into())),
+            ("alert.Signature[0]", FaultCode::BadSignature, |a| a.signatures = vec!["<x/>".into()]),
+            ("alert.info[0].category", FaultCode::MissingElement, |a| a.infos[0].categories.clear()),
+            ("alert.info[0].language", FaultCode::BadLanguage, |a| a.infos[0].language = Some("en_US".into())),
+            ("alert.info[0].certainty", FaultCode::CodeOfOtherVersion, |a| {
+                a.infos[0].certainty = Certainty::VeryLikely;
+            }),
+            ("alert.info[0].responseType[0]", FaultCode::CodeOfOtherVersion, |a| {
+                (a.version, a.infos[0].response_types) = (CapVersion::V1_1, vec![ResponseType::AllClear]);
+            }),
+            ("alert.info[0].resource[0].mimeType", FaultCode::MissingElement, |a| {
+                a.infos[0].resources = vec![Resource::default()];
+            }),
+            ("alert.info[0].area[0].ceiling", FaultCode::CeilingWithoutAltitude, |a| {
+                a.infos[0].areas[0].ceiling = Decimal::parse("10");
+            }),
+            ("alert.info.headline", FaultCode::BadCharacters, |a| a.infos[0].headline = Some("a\u{1}".into())),
+        ];
+        check(cases, cap_valid);
+    }
+
+    #[test]
+    fn cap_1_0_has_its_own_values() {
+        let mut alert = fire();
+        alert.version = CapVersion::V1_0;
+        alert.infos[0].certainty = Certainty::VeryLikely;
+        alert.scope = None;
+        alert.infos[0].categories.clear();
+        assert_eq!(cap_valid(&alert), []);
+        alert.infos[0].certainty = Certainty::Observed;
+        alert.status = Status::Draft;
+        alert.infos[0].event_codes[0].value_name = "a=b".into();
+        let codes: Vec<FaultCode> = cap_valid(&alert).iter().map(|fault| fault.code).collect();
+        let other = FaultCode::CodeOfOtherVersion;
+        assert_eq!(codes, [other, other, FaultCode::BadValuePair]);
+    }
+
+    #[test]
+    fn bus_faults_have_path_and_code() {
+        let cases: &[Case] = &[
+            ("alert.scope", FaultCode::ScopeMissing, |a| a.scope = None),
+            ("alert.references", FaultCode::ReferencesMissing, |a| a.msg_type = MessageType::Update),
+            ("alert.references", FaultCode::TooLarge, |a| {
+                let id = AlertId { sender: "s".into(), identifier: "i".into(), sent: "t".into() };
+                a.references = Some(References::from_ids(&vec![id; REFERENCES_MAX + 1]));
+            }),
+            ("alert.note", FaultCode::NoteMissing, |a| a.status = Status::Exercise),
+            ("alert.info", FaultCode::InfoMissing, |a| a.infos.clear()),
+            ("alert.info[0].expires", FaultCode::ExpiresMissing, |a| a.infos[0].expires = None),
+            ("alert.info[0].expires", FaultCode::ExpiresBeforeSent, |a| {
+                a.infos[0].expires = Some(time("2026-11-22T08:00:00+08:00"));
+            }),
+            ("alert.info[0].expires", FaultCode::Expired, |a| {
+                a.infos[0].expires = Some(time("2026-11-22T08:01:00+08:00"));
+            }),
+            ("alert.info[0].expires", FaultCode::ExpiresBeyondCeiling, |a| {
+                a.infos[0].expires = Some(time("2026-11-23T08:00:01+08:00"));
+            }),
+            ("alert.sent", FaultCode::SentInFuture, |a| a.sent = time("2026-11-22T08:06:01+08:00")),
+            ("alert.info[0].area", FaultCode::AreaMissing, |a| a.infos[0].areas.clear()),
+            ("alert.info[0].area", FaultCode::AreaMissing, |a| a.infos[0].areas[0].circles.clear()),
+            ("alert.info[0].eventCode[0]", FaultCode::UnknownEvent, |a| {
+                a.infos[0].event_codes[0].value = "fyre".into()
+            }),
+            ("alert.info[0].parameter[0]", FaultCode::UnknownLevel, |a| a.infos[0].parameters[0].value = "6".into()),
+            ("alert.info[0].parameter[1]", FaultCode::UnknownSignal, |a| {
+                a.infos[0].parameters.push(ValuePair::new(SIGNAL, "WRAINB"));
+            }),
+            ("alert.info[0].parameter", FaultCode::SignalMissing, |a| {
+                a.infos[0].event_codes[0].value = "weather-signal".into();
+                a.infos[0].parameters.clear();
+            }),
+            ("alert.info[1].category", FaultCode::InfosDisagree, |a| {
+                a.infos.push(a.infos[0].clone());
+                a.infos[1].categories = vec![Category::Met];
+            }),
+            ("alert.info[1].parameter", FaultCode::InfosDisagree, |a| {
+                a.infos.push(a.infos[0].clone());
+                a.infos[1].parameters[0].value = "4".into();
+            }),
+        ];
+        check(cases, of);
+    }
+
+    #[test]
+    fn expires_exactly_at_the_ceiling_is_admitted() {
+        let mut alert = fire();
+        alert.infos[0].expires = Some(time("2026-11-23T08:00:00+08:00"));
+        assert_eq!(of(&alert), []);
+    }
+
+    #[test]
+    fn unclassified_message_is_admitted_under_its_own_ceiling() {
+        let mut alert = fire();
+        alert.infos[0].event_codes.clear();
+        alert.infos[0].parameters.clear();
+        alert.infos[0].expires = Some(time("2026-11-25T08:00:00+08:00"));
+        assert_eq!(of(&alert), []);
+        alert.infos[0].expires = Some(time("2026-11-25T08:00:01+08:00"));
+        assert_eq!(of(&alert)[0].code, FaultCode::ExpiresBeyondCeiling);
+    }
+
+    #[test]
+    fn cancel_ack_and_error_need_references_and_no_info() {
+        let mut alert = fire();
+        let cause = AlertId { sender: "s".into(), identifier: "i".into(), sent: "2026-11-22T08:00:00+08:00".into() };
+        alert.references = Some(References::from_ids(&[cause]));
+        alert.infos.clear();
+        for msg_type in [MessageType::Cancel, MessageType::Ack] {
+            alert.msg_type = msg_type;
+            assert_eq!(of(&alert), [], "{msg_type}");
+        }
+        alert.msg_type = MessageType::Error;
+        assert_eq!(of(&alert)[0].code, FaultCode::NoteMissing);
+        alert.note = Some("signature does not verify".into());
+        assert_eq!(of(&alert), []);
+    }
+
+    #[test]
+    fn classification_must_be_known_and_must_not_contradict_the_message() {
+        let alert = fire();
+        let words = |event: &str| Classification { event: Some(event.into()), ..Classification::default() };
+        let judge = |words: &Classification| bus_admissible(&alert, words, v1(), now());
+        assert_eq!(judge(&words("flood"))[0].code, FaultCode::ClassificationDiffers);
+        assert_eq!(judge(&words("fyre"))[0].code, FaultCode::UnknownEvent);
     }
 }

@@ -3,9 +3,9 @@
 //! Everything here is a value or a pure function. Nothing reads the wall clock, the network, the environment or a
 //! random source, so the same input gives the same output on every node and in every replay.
 //!
-//! Read in this order: [`ids`] and [`time`] (the small words), [`message`] (the CAP element list, typed), [`area`]
-//! (shapes on the earth), [`vocabulary`] (the closed lists and the classification of a message), [`xml`] (the CAP
-//! codec), [`judge`] (CAP-valid and bus-admissible), [`live`] (which alerts are in force).
+//! Read in this order: [`ids`] and [`time`] (the small words), [`world`], [`message`] (the CAP element list, typed),
+//! [`area`] and [`geometry`] (shapes on the earth), [`vocabulary`] and [`classify`] (the closed lists, and a message in
+//! their words), [`xml`] (the CAP codec), [`judge`] (CAP-valid and bus-admissible), [`live`] (which alerts are in force).
 
 pub mod ids;
 pub mod time;
@@ -16,10 +16,12 @@ pub mod message;
 pub mod world;
 
 pub mod classify;
+pub mod vocabulary;
+
+pub mod xml;
+
 pub mod judge;
 pub mod live;
-pub mod vocabulary;
-pub mod xml;
 
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,8 @@
 //! Signatures as XML text that stands by itself.
 //!
-//! The text is the source of the element, with the namespace declarations that it inherited written into its start tag:
-//! the prefixes, the white space and the declarations in scope stay, since the signed digest covers them.
+//! The text is the source of the element, with the namespace declarations that it inherited and uses written into its
+//! start tag. Prefixes and white space stay as they were, since the signed digest covers them; declarations that only the
+//! envelope around the message needs are left out, so the text does not depend on where the message was found.
 
 use super::scan::Tag;
 
@@ -15,7 +16,7 @@ pub(super) fn fragment(node: roxmltree::Node<'_, '_>, text: &str) -> String {
     let (head, rest) = own.split_at_checked(tag.name_end).unwrap_or((own, ""));
     let mut out = String::from(head);
     let mut declare = |prefix: &str, uri: &str| {
-        if !tag.prefixes.contains(&prefix) && prefix != "xml" {
+        if !tag.prefixes.contains(&prefix) && prefix != "xml" && uses(own, prefix) {
             let name = if prefix.is_empty() { "xmlns".into() } else { format!("xmlns:{prefix}") };
             out.push_str(&format!(" {name}=\"{}\"", super::writer::escape_attribute(uri)));
         }
@@ -29,6 +30,16 @@ pub(super) fn fragment(node: roxmltree::Node<'_, '_>, text: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Whether the prefix stands before a name in a tag, or at the beginning of a value that may be such a name. It may say
+/// yes to a prefix that is not used; a declaration too many does no harm.
+fn uses(text: &str, prefix: &str) -> bool {
+    let before = |c: char| matches!(c, '<' | '"' | '\'') || c.is_ascii_whitespace();
+    prefix.is_empty()
+        || text
+            .match_indices(&format!("{prefix}:"))
+            .any(|(at, _)| text.get(..at).and_then(|head| head.chars().next_back()).is_some_and(before))
 }
 
 /// Whether the text is exactly one well-formed element of the XML-DSig namespace, and nothing besides.
