@@ -104,3 +104,36 @@ pub async fn handshake(
     let (called, caller) = tokio::join!(serve, connector.connect("127.0.0.1", port));
     (caller.map(drop), called)
 }
+
+pub fn hint(name: &str, epoch: u64) -> campanile_discovery::Hint {
+    campanile_discovery::Hint {
+        origin: origin(name),
+        instance: "i".into(),
+        addresses: vec!["127.0.0.1:7400".into()],
+        epoch: Some(epoch),
+        protocol: campanile_discovery::Protocol { min: 1, max: 1 },
+        started: now(),
+    }
+}
+
+pub fn members(
+    fed: &Fed,
+    directory: Arc<dyn campanile_discovery::Directory>,
+    cache: Option<&std::path::Path>,
+) -> campanile_discovery::Members {
+    campanile_discovery::Members::start(campanile_discovery::MembersConfig {
+        directory,
+        roster: fed.handle(),
+        cache: cache.map(Into::into),
+        clock: clock(),
+    })
+}
+
+/// Waits until a condition holds, and fails the test with its name when it does not in time.
+pub async fn wait_for(what: &str, limit: std::time::Duration, condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < limit, "{what} did not come within {limit:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
