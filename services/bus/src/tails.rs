@@ -1,0 +1,138 @@
+//! The ends of the logs, in memory: who waits for a log to grow is woken, and the newest records are served without the
+//! disk.
+//!
+//! Only durable records come here: the pipeline calls [`Tails::advance`] after its commit, so no reader is ever told of
+//! a record that a crash could take back (invariant R2).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use campanile_log::{Entry, LogId, Position, Store};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::derive::Arrival;
+
+/// How many of a log's newest records are kept.
+const RECENT_RECORDS_MAX: usize = 512;
+/// How many bytes of a log's newest records are kept.
+const RECENT_BYTES_MAX: usize = 2 << 20;
+/// How many arrivals, of all logs, are kept decoded.
+const RECENT_ARRIVALS_MAX: usize = 1_024;
+/// How many bytes of arrivals are kept.
+const RECENT_ARRIVAL_BYTES_MAX: usize = 8 << 20;
+
+/// The ends of all logs held here.
+#[derive(Debug)]
+pub struct Tails {
+    logs: RwLock<HashMap<LogId, LogEnd>>,
+    arrivals: RwLock<Recent<Arc<Arrival>>>,
+    last: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct LogEnd {
+    tail: watch::Sender<Option<Position>>,
+    recent: Recent<Entry>,
+}
+
+#[derive(Debug)]
+struct Recent<T> {
+    items: VecDeque<T>,
+    bytes: usize,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { items: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T> Recent<T> {
+    fn push(&mut self, item: T, weight: impl Fn(&T) -> usize, count_max: usize, bytes_max: usize) {
+        self.bytes += weight(&item);
+        self.items.push_back(item);
+        while self.items.len() > count_max || self.bytes > bytes_max {
+            let Some(oldest) = self.items.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(weight(&oldest));
+        }
+    }
+}
+
+impl LogEnd {
+    fn new(tail: Option<Position>) -> Self {
+        Self { tail: watch::Sender::new(tail), recent: Recent::default() }
+    }
+}
+
+impl Tails {
+    /// Reads where the logs end on the disk.
+    pub fn new(store: &dyn Store) -> Self {
+        let logs = store.logs().into_iter().map(|(log, tail)| (log, LogEnd::new(Some(tail)))).collect();
+        Self { logs: RwLock::new(logs), arrivals: RwLock::default(), last: watch::Sender::new(store.last_arrival()) }
+    }
+
+    /// Takes in what a commit made durable, in order of arrival.
+    pub fn advance(&self, arrivals: &[Arc<Arrival>]) {
+        let Some(last) = arrivals.last() else { return };
+        let mut recent = self.arrivals.write();
+        for arrival in arrivals {
+            let weigh = |arrival: &Arc<Arrival>| arrival.entry.weight();
+            recent.push(Arc::clone(arrival), weigh, RECENT_ARRIVALS_MAX, RECENT_ARRIVAL_BYTES_MAX);
+        }
+        drop(recent);
+        let mut logs = self.logs.write();
+        for arrival in arrivals {
+            let entry = &arrival.entry;
+            let end = logs.entry(entry.log.clone()).or_insert_with(|| LogEnd::new(None));
+            end.recent.push(entry.clone(), Entry::weight, RECENT_RECORDS_MAX, RECENT_BYTES_MAX);
+        }
+        for arrival in arrivals {
+            if let Some(end) = logs.get(&arrival.entry.log) {
+                end.tail.send_if_modified(|tail| {
+                    // A lost record of an older epoch that came back does not move the tail.
+                    let grows = tail.is_none_or(|tail| arrival.entry.position.place() > tail.place());
+                    if grows {
+                        *tail = Some(arrival.entry.position);
+                    }
+                    grows
+                });
+            }
+        }
+        drop(logs);
+        self.last.send_replace(last.entry.arrival);
+    }
+
+    /// The tail of a log, to read and to wait for.
+    pub fn watch(&self, log: &LogId) -> watch::Receiver<Option<Position>> {
+        if let Some(end) = self.logs.read().get(log) {
+            return end.tail.subscribe();
+        }
+        self.logs.write().entry(log.clone()).or_insert_with(|| LogEnd::new(None)).tail.subscribe()
+    }
+
+    /// The number of the last durable arrival, to read and to wait for.
+    pub fn last(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// The records of a log after a place, from memory; `None` when memory does not reach back that far.
+    pub fn recent(&self, log: &LogId, after: (u64, u64), count_max: usize) -> Option<Vec<Entry>> {
+        let logs = self.logs.read();
+        let items = &logs.get(log)?.recent.items;
+        let at = items.iter().rposition(|entry| entry.position.place() == after)?;
+        let later = items.iter().skip(at + 1).filter(|entry| entry.position.place() > after);
+        Some(later.take(count_max).cloned().collect())
+    }
+
+    /// The arrivals after a number, from memory; `None` when memory does not reach back that far.
+    pub fn arrivals_after(&self, after: u64, count_max: usize) -> Option<Vec<Arc<Arrival>>> {
+        let recent = self.arrivals.read();
+        if after >= *self.last.borrow() {
+            return Some(Vec::new());
+        }
+        let first = recent.items.front()?.entry.arrival;
+        let skip = usize::try_from((after + 1).checked_sub(first)?).ok()?;
+        Some(recent.items.iter().skip(skip).take(count_max).cloned().collect())
+    }
+}

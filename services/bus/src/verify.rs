@@ -1,0 +1,152 @@
+//! The judgement of a record that a peer sends: may it be appended, and does it count.
+//!
+//! *Append* needs a readable header in the right log, and a signature. Records whose signature is good under a key that
+//! the roster gives to the origin are appended whoever serves them. A record that its origin itself serves, over its
+//! own authenticated connection, is appended even when its signature is bad or its key unknown, and does not count: a
+//! department can spoil its own records, not stop its own log (R4). From a relay such a record is refused, because the
+//! relay may have made it up, and a made-up record would keep the true one out (L3).
+//!
+//! *Count* then asks for the key's range, the right to originate and the schema; see [`crate::count`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use campanile_alert::Vocabulary;
+use campanile_discovery::keys::Signature;
+use campanile_discovery::roster::{Lane as KeyLane, Roster, RosterHandle, SignedRoster};
+use campanile_log::{Lane, LogId, Replica, Standing};
+use campanile_proto::bus::v1 as wire;
+
+use crate::count;
+use crate::pipeline::{Checked, alert_key};
+use crate::record::{self, Content, Header, PAYLOAD_TYPE};
+
+/// What to do with a record.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Append it; whether it counts stands in it.
+    Append(Box<Checked>),
+    /// Fetch this roster first, then judge again.
+    NeedsRoster(u64),
+    /// Do not append it, and do not trust this holder for the log for a while.
+    Refuse(String),
+}
+
+/// What the judgement rests on.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    /// The federation's name; a record of another one is refused.
+    pub federation: String,
+    /// The rosters accepted here.
+    pub roster: RosterHandle,
+    /// The vocabulary.
+    pub vocabulary: &'static Vocabulary,
+}
+
+impl Verifier {
+    /// Judges a record of `log` that a holder served; `by_origin` says that the holder is the origin itself.
+    pub fn judge(&self, log: &LogId, record: &wire::Record, by_origin: bool) -> Verdict {
+        let size = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
+        if size > record::RECORD_BYTES_MAX {
+            return Verdict::Refuse(record::Error::TooLarge(size).to_string());
+        }
+        let header = match record::open_header(&record.header) {
+            Ok(header) => header,
+            Err(error) => return Verdict::Refuse(error.to_string()),
+        };
+        if header.log != *log || header.federation != self.federation {
+            return Verdict::Refuse(format!("the record belongs to {} of {}", header.log, header.federation));
+        }
+        let current = self.roster.current();
+        if header.roster > current.number {
+            return Verdict::NeedsRoster(header.roster);
+        }
+        let signed = match self.signed(&current, &header, record) {
+            Ok(signed) => signed,
+            Err(reason) if by_origin => Signed::Uncounted(reason),
+            Err(reason) => return Verdict::Refuse(reason),
+        };
+        Verdict::Append(Box::new(self.checked(&current, header, record, signed)))
+    }
+
+    /// Checks the signature with the keys of the origin; an error means that nothing shows the origin made it.
+    fn signed(&self, roster: &Roster, header: &Header, record: &wire::Record) -> Result<Signed, String> {
+        let signatures = record::signatures_from_wire(&record.signatures).map_err(|error| error.to_string())?;
+        let by_key = |s: &&Signature| s.key_id.to_string() == header.key_id;
+        let signature = signatures.iter().find(by_key).ok_or("no signature is by the key that the header names")?;
+        let key = roster
+            .origin(&header.origin)
+            .and_then(|origin| origin.keys.iter().find(|key| key.id == signature.key_id))
+            .ok_or_else(|| format!("the roster lists no key {} for {}", header.key_id, header.origin))?;
+        key.public
+            .verify(PAYLOAD_TYPE, &record.header, signature)
+            .map_err(|_| format!("the signature by key {} does not verify", header.key_id))?;
+        let lane = key_lane(header.log.lane);
+        Ok(match roster.key(&header.origin, signature.key_id, lane, header.epoch, header.seq) {
+            Ok(_) => Signed::Good,
+            Err(refusal) => Signed::Uncounted(refusal.to_string()),
+        })
+    }
+
+    fn checked(&self, current: &Arc<SignedRoster>, header: Header, record: &wire::Record, signed: Signed) -> Checked {
+        let (body, unreadable) = match &record.body {
+            None => (None, None),
+            Some(bytes) => match record::open_body(&header, bytes) {
+                Ok(body) => (Some(body), None),
+                Err(error) => (None, Some(error)),
+            },
+        };
+        // Bytes that are not the signed ones are no body at all; another holder may have the true ones.
+        let bytes = match &unreadable {
+            Some(record::Error::BodyHash) => None,
+            _ => record.body.clone(),
+        };
+        let named = self.roster.at(header.roster);
+        let roster: &Roster = named.as_ref().unwrap_or(current);
+        let standing = match (signed, &body, &unreadable) {
+            (Signed::Uncounted(reason), _, _) => Standing::NotCounted { reason },
+            (Signed::Good, _, Some(error)) => Standing::NotCounted { reason: error.to_string() },
+            (Signed::Good, None, None) => Standing::NoBody,
+            (Signed::Good, Some(body), None) => match count::record(roster, &header, body, self.vocabulary) {
+                Ok(()) => Standing::Counted,
+                Err(reason) => Standing::NotCounted { reason: reason.to_string() },
+            },
+        };
+        let idempotency = match body.as_ref().map(|body| &body.content) {
+            Some(Content::Alert { alert, .. }) if standing == Standing::Counted => {
+                Some((alert_key(header.origin.department(), &alert.id()), header.body_hash))
+            }
+            _ => None,
+        };
+        Checked {
+            replica: Replica {
+                log: header.log.clone(),
+                epoch: header.epoch,
+                seq: header.seq,
+                previous: header.previous,
+                link: header.link,
+                header: record.header.clone(),
+                body: bytes,
+                signatures: record::signatures_as_stored(&record.signatures),
+                standing,
+                idempotency,
+            },
+            header: Arc::new(header),
+            body: body.map(Arc::new),
+        }
+    }
+}
+
+enum Signed {
+    Good,
+    Uncounted(String),
+}
+
+/// A lane, in the words of the roster's keys.
+pub fn key_lane(lane: Lane) -> KeyLane {
+    match lane {
+        Lane::Urgent => KeyLane::Urgent,
+        Lane::Routine => KeyLane::Routine,
+        Lane::Exercise => KeyLane::Exercise,
+    }
+}
