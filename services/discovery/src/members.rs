@@ -77,7 +77,20 @@ pub struct Health {
 
 /// The members of the federation as this process knows them. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Members(Arc<Inner>);
+pub struct Members(Arc<Owner>);
+
+/// Ends the task with the last handle; the task itself holds only `Inner`.
+#[derive(Debug)]
+struct Owner {
+    inner: Arc<Inner>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -85,7 +98,6 @@ struct Inner {
     view: watch::Sender<Arc<View>>,
     hints_ignored: AtomicU64,
     rosters_refused: AtomicU64,
-    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Members {
@@ -100,7 +112,6 @@ impl Members {
             view: watch::channel(Arc::new(View::new())).0,
             hints_ignored: AtomicU64::new(0),
             rosters_refused: AtomicU64::new(0),
-            task: parking_lot::Mutex::new(None),
             config,
         });
         let mut book = Book::default();
@@ -111,41 +122,40 @@ impl Members {
         inner.publish(&book);
         let roster = inner.config.roster.subscribe();
         let task = tokio::spawn(follow(inner.clone(), book, updates, roster));
-        *inner.task.lock() = Some(task);
-        Self(inner)
+        Self(Arc::new(Owner { inner, task }))
     }
 
     /// Announces where this node is, signed with its live key. A second call replaces the first.
     pub fn announce(&self, hint: &Hint, key: &SigningKey) {
-        self.0.config.directory.announce(hint.origin.clone(), hint.instance.clone(), hint.sign(key));
+        self.0.inner.config.directory.announce(hint.origin.clone(), hint.instance.clone(), hint.sign(key));
     }
 
     /// The member of this name, if any hint of it was ever good.
     pub fn get(&self, origin: &OriginId) -> Option<Member> {
-        self.0.view.borrow().get(origin).cloned()
+        self.0.inner.view.borrow().get(origin).cloned()
     }
 
     /// All members.
     pub fn view(&self) -> Arc<View> {
-        self.0.view.borrow().clone()
+        self.0.inner.view.borrow().clone()
     }
 
     /// Tells of each change. Changes that come close together may show as one.
     pub fn subscribe(&self) -> watch::Receiver<Arc<View>> {
-        self.0.view.subscribe()
+        self.0.inner.view.subscribe()
     }
 
     /// The directory itself.
     pub fn directory(&self) -> &Arc<dyn Directory> {
-        &self.0.config.directory
+        &self.0.inner.config.directory
     }
 
     /// How discovery does.
     pub fn health(&self) -> Health {
-        let now = self.0.config.clock.now();
-        let roster = self.0.config.roster.current();
+        let now = self.0.inner.config.clock.now();
+        let roster = self.0.inner.config.roster.current();
         let age = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let directory = self.0.config.directory.health();
+        let directory = self.0.inner.config.directory.health();
         // What is registered was confirmed when the directory last answered; the rest when it was last seen.
         let endpoint_age = |m: &Member| match (m.unregistered_since, directory.contact_age) {
             (None, Some(contact)) => contact,
@@ -156,20 +166,15 @@ impl Members {
             roster_age: age(roster.issued),
             endpoint_ages: self.view().iter().map(|(origin, m)| (origin.clone(), endpoint_age(m))).collect(),
             directory: directory.clone(),
-            hints_ignored: self.0.hints_ignored.load(Ordering::Relaxed),
-            rosters_refused: self.0.rosters_refused.load(Ordering::Relaxed),
+            hints_ignored: self.0.inner.hints_ignored.load(Ordering::Relaxed),
+            rosters_refused: self.0.inner.rosters_refused.load(Ordering::Relaxed),
         }
     }
 
     /// Withdraws the own hint, and stops following the directory.
     pub async fn shutdown(&self) {
-        self.0.config.directory.withdraw().await;
-        let task = self.0.task.lock().take();
-        if let Some(task) = task {
-            task.abort();
-            // Aborted on purpose; how it ended says nothing more.
-            drop(task.await);
-        }
+        self.0.inner.config.directory.withdraw().await;
+        self.0.task.abort();
     }
 }
 

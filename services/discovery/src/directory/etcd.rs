@@ -155,13 +155,23 @@ impl Shared {
         std::str::from_utf8(key).ok()?.strip_prefix(&self.nodes())?.parse().ok()
     }
 
-    /// Runs one call within its deadline.
+    /// Runs one call that etcd answers, within its deadline.
     async fn call<T>(&self, what: &str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Error> {
-        let reason = match tokio::time::timeout(self.timeout(), call).await {
-            Ok(Ok(out)) => {
-                self.monitor.contact();
-                return Ok(out);
-            }
+        let out = self.within(what, call).await;
+        if out.is_ok() {
+            self.monitor.contact();
+        }
+        out
+    }
+
+    /// Runs one step within the deadline of a call. That it went well proves nothing about etcd.
+    async fn within<T>(
+        &self,
+        what: &str,
+        step: impl Future<Output = Result<T, etcd_client::Error>>,
+    ) -> Result<T, Error> {
+        let reason = match tokio::time::timeout(self.timeout(), step).await {
+            Ok(Ok(out)) => return Ok(out),
             Ok(Err(error)) => format!("{what}: {error}"),
             Err(_) => format!("{what}: no answer within {} ms", self.timeout().as_millis()),
         };
@@ -199,7 +209,7 @@ impl Shared {
             let password = String::from_utf8_lossy(&read(file)?).trim().to_owned();
             options = options.with_user(user, password);
         }
-        self.call("connect", Client::connect(&self.config.endpoints, Some(options))).await
+        self.within("connect", Client::connect(&self.config.endpoints, Some(options))).await
     }
 }
 

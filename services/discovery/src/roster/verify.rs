@@ -46,13 +46,11 @@ pub enum Error {
         /// Each fault as a sentence.
         faults: Vec<String>,
     },
-    /// Too few of the governance keys signed.
+    /// Too few of the governance keys signed. What the payload says is not looked at then, its number included.
     #[error(
-        "roster {number} has {found} of the {needed} governance signatures it needs; have it signed with `campanile roster sign`"
+        "the roster has {found} of the {needed} governance signatures it needs; have it signed with `campanile roster sign`"
     )]
     Threshold {
-        /// Its number.
-        number: u64,
         /// Good signatures found.
         found: usize,
         /// Good signatures needed.
@@ -145,14 +143,13 @@ impl SignedRoster {
         allow_development: bool,
     ) -> Result<Self, Error> {
         let envelope = Envelope::parse(bytes, ROSTER_TYPE, ROSTER_BYTES_MAX)?;
-        let mut roster: Roster = serde_json::from_slice(envelope.payload()).map_err(|e| Error::Shape(e.to_string()))?;
-        let number = roster.number;
-
         // Signatures first: nothing an outsider wrote is looked at any closer.
         let outgoing = previous.map(|p| RootKeys::from(&p.governance));
-        threshold(&envelope, number, outgoing.as_ref().unwrap_or(pinned))?;
+        threshold(&envelope, outgoing.as_ref().unwrap_or(pinned))?;
+        let mut roster: Roster = serde_json::from_slice(envelope.payload()).map_err(|e| Error::Shape(e.to_string()))?;
+        let number = roster.number;
         if previous.is_some_and(|p| p.governance != roster.governance) {
-            threshold(&envelope, number, &RootKeys::from(&roster.governance))?;
+            threshold(&envelope, &RootKeys::from(&roster.governance))?;
         }
         if roster.development && (!allow_development || previous.is_some_and(|p| !p.development)) {
             return Err(Error::Development(number));
@@ -205,10 +202,10 @@ impl SignedRoster {
     }
 }
 
-fn threshold(envelope: &Envelope, number: u64, root: &RootKeys) -> Result<(), Error> {
+fn threshold(envelope: &Envelope, root: &RootKeys) -> Result<(), Error> {
     let found = envelope.signers(&root.keys).len();
     let needed = root.threshold.max(1);
-    if found < needed { Err(Error::Threshold { number, found, needed }) } else { Ok(()) }
+    if found < needed { Err(Error::Threshold { found, needed }) } else { Ok(()) }
 }
 
 fn anchors(roster: &Roster) -> Result<BTreeMap<DepartmentId, Vec<TrustAnchor<'static>>>, Error> {

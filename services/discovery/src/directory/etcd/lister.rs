@@ -154,7 +154,7 @@ async fn watch(
         Ok(stream) => stream,
         Err(error) => return End::Resume(error),
     };
-    if let Err(error) = shared.call("watch", stream.watch(shared.rosters(), Some(rosters))).await {
+    if let Err(error) = shared.within("watch", stream.watch(shared.rosters(), Some(rosters))).await {
         return End::Resume(error);
     }
     let beat = shared.beat().clamp(Duration::from_millis(200), Duration::from_secs(10));
