@@ -46,7 +46,20 @@ pub struct EtcdServer {
     data: u32,
     client_port: u16,
     peer_port: u16,
+    health_port: u16,
+    tls: Option<ServerTls>,
     child: Option<Child>,
+}
+
+/// The files of a server that speaks TLS and asks its clients for certificates.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// The server's certificate, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+    /// The CA of the clients, in PEM.
+    pub client_ca: PathBuf,
 }
 
 impl EtcdServer {
@@ -76,14 +89,22 @@ impl EtcdServer {
             left_out(version);
             return Ok(None);
         };
-        let (client_port, peer_port) = (free_port()?, free_port()?);
+        let (client_port, peer_port, health_port) = (free_port()?, free_port()?, free_port()?);
         let folder = tempfile::tempdir()?;
-        Ok(Some(Self { program, folder, data: 0, client_port, peer_port, child: None }))
+        Ok(Some(Self { program, folder, data: 0, client_port, peer_port, health_port, tls: None, child: None }))
+    }
+
+    /// Makes the server speak TLS from its next start on.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// The URL for clients.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.client_port)
     }
 
     /// Kills the server as a power cut would.
@@ -112,7 +133,8 @@ impl EtcdServer {
             "(i=0; while [ $i -lt {LIFE_S_MAX} ]; do sleep 1; grep -qs \"$DATA\" /proc/$$/cmdline || exit 0; \
              i=$((i+1)); done; grep -qs \"$DATA\" /proc/$$/cmdline && kill -9 $$) & exec \"$0\" \"$@\""
         );
-        let child = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", &script])
             .arg(&self.program)
             .args(["--name", "default", "--data-dir"])
@@ -120,15 +142,19 @@ impl EtcdServer {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}"), "--log-level", "warn"])
+            .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{}", self.health_port)])
             .env("DATA", &data)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        self.child = Some(child);
+            .stderr(log);
+        if let Some(tls) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.client_ca);
+            command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
+        }
+        self.child = Some(command.spawn()?);
         let begun = Instant::now();
         while begun.elapsed() < START_MAX {
-            if healthy(self.client_port) {
+            if healthy(self.health_port) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -196,8 +222,9 @@ fn program(version: EtcdVersion) -> Option<PathBuf> {
     match version {
         EtcdVersion::V34 => Some(PathBuf::from("/usr/bin/etcd")).filter(|p| p.is_file()),
         EtcdVersion::V35 => {
-            let target = std::env::var_os("CARGO_TARGET_DIR")
-                .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
+            // A relative folder counts from the workspace, where cargo is called; an absolute one replaces it.
+            let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+            let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(target);
             // The package's own `bin/etcd` is a Python script that starts this program; signals must reach the latter.
             let libraries = std::fs::read_dir(target.join("test-tools/venv/lib")).ok()?;
             libraries

@@ -6,8 +6,10 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use campanile_discovery::directory::{EtcdConfig, EtcdDirectory};
-use campanile_discovery::testing::{EtcdServer, EtcdVersion};
+use campanile_alert::Clock as _;
+use campanile_discovery::directory::{EtcdConfig, EtcdDirectory, EtcdTls};
+use campanile_discovery::pki::{Federation, Plan, Validity};
+use campanile_discovery::testing::{EtcdServer, EtcdVersion, ServerTls};
 use campanile_discovery::{Directory, Members};
 use support::*;
 
@@ -218,6 +220,37 @@ async fn unsigned_hints_in_etcd_are_ignored_and_counted() {
     })
     .await;
     assert!(pair.watcher.get(&origin("fsd/node-1")).is_none() && pair.sees(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_over_mutual_tls_takes_members_and_refuses_strangers() {
+    let Some(server) = EtcdServer::prepare(EtcdVersion::V35).unwrap() else { return };
+    // etcd checks against the wall clock, so these certificates must be good today.
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        federation: "test".into(),
+        departments: vec![department("edb"), department("fsd")],
+        validity: Validity::development(campanile_discovery::SystemClock.now()),
+        governance_keys: 1,
+        threshold: 1,
+    };
+    let fed = Federation::create(dir.path().join("pki"), &plan).unwrap();
+    let ca = fed.department(&dept("edb")).ca_path();
+    let own = fed.node(&origin("edb/node-1")).tls;
+    let tls = ServerTls { certificate: own.chain, key: own.key, client_ca: ca.clone() };
+    let mut server = server.with_tls(tls);
+    server.start_again().unwrap();
+    let open = |who: Option<&str>| {
+        let files = who.map(|who| fed.node(&origin(who)).tls);
+        let (certificate, key) = files.map(|f| (f.chain, f.key)).unzip();
+        let tls = Some(EtcdTls { ca: ca.clone(), certificate, key, domain: None });
+        let config = EtcdConfig { ttl_s: TTL_S, timeout_ms: 1000, tls, ..EtcdConfig::new(vec![server.url()]) };
+        EtcdDirectory::open(config, "test").unwrap()
+    };
+    open(Some("edb/node-2")).publish_roster(1, b"roster").await.unwrap();
+    assert_eq!(open(Some("edb/node-1")).roster().await.unwrap(), Some(b"roster".to_vec()));
+    assert!(open(Some("fsd/node-1")).roster().await.is_err(), "another CA was let in");
+    assert!(open(None).roster().await.is_err(), "nobody was let in");
 }
 
 /// A TCP proxy that can be cut: then it drops what is open and refuses what is new.

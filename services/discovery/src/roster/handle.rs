@@ -105,7 +105,10 @@ impl RosterHandle {
         self.0.current.load_full()
     }
 
-    /// The accepted roster of this number, from memory or disk; absent when it was never accepted here.
+    /// The accepted roster of this number; absent when it was never accepted here.
+    ///
+    /// The last 64 are in memory. An earlier one is read from disk and counts if the pinned or the present root keys
+    /// signed it.
     pub fn at(&self, number: u64) -> Option<Arc<SignedRoster>> {
         if let Some(known) = self.0.history.lock().get(&number) {
             return Some(known.clone());
