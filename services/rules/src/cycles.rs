@@ -19,6 +19,7 @@ pub struct Manifest {
     /// The pack's name.
     pub pack: String,
     /// [`crate::Pack::digest`].
+    #[serde(with = "crate::hexed")]
     pub digest: [u8; 32],
     /// Its rules.
     pub rules: Vec<ManifestRule>,

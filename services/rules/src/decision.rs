@@ -69,6 +69,7 @@ pub struct Decision {
     /// The world it was decided in.
     pub world: World,
     /// The hash of the record that led to it.
+    #[serde(with = "crate::hexed")]
     pub record: [u8; 32],
     /// What was decided.
     pub verdict: Verdict,

@@ -29,12 +29,13 @@ impl fmt::Display for EffectKey {
 /// A cause as an effect names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cause {
-    /// The hash of the record that carries it.
-    pub hash: [u8; 32],
     /// The message.
     pub alert: AlertId,
     /// The log that it stands in.
     pub origin: OriginId,
+    /// The hash of the record that carries it.
+    #[serde(with = "crate::hexed")]
+    pub hash: [u8; 32],
 }
 
 /// The rule behind an effect, pinned so that the decision can be made again.
@@ -45,6 +46,7 @@ pub struct RuleRef {
     /// The pack's name.
     pub pack: String,
     /// [`crate::Pack::digest`].
+    #[serde(with = "crate::hexed")]
     pub digest: [u8; 32],
     /// The data sets it read, by name, with their digests, in the order of their names.
     pub data: Vec<(String, [u8; 32])>,

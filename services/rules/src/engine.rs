@@ -275,7 +275,7 @@ struct Step {
     effects: Vec<Effect>,
     notes: Vec<Decision>,
     /// Spatial joins already made for a cause: a thousand rules over one data set ask the tree once.
-    joins: BTreeMap<(Lineage, String, u64), BTreeSet<String>>,
+    joins: BTreeMap<([u8; 32], String, u64), BTreeSet<String>>,
 }
 
 impl Step {

@@ -117,6 +117,7 @@ pub struct Envelope {
     /// The rule's id.
     pub rule: String,
     /// [`crate::Rule::digest`] as it was signed; any change of the rule, its texts or parameters closes the envelope.
+    #[serde(with = "crate::hexed")]
     pub digest: [u8; 32],
     /// Who signed.
     pub signers: Vec<Signer>,

@@ -14,6 +14,7 @@ mod diagnostic;
 mod document;
 mod effect;
 mod engine;
+mod hexed;
 mod input;
 mod pack;
 mod view;

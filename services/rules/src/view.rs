@@ -29,6 +29,7 @@ pub struct Pending {
     /// Who has agreed to `shown` so far, by roster id, in order.
     pub approvals: Vec<String>,
     /// The hash of what is shown: the effects' keys, the version of the rule and the texts.
+    #[serde(with = "crate::hexed")]
     pub shown: [u8; 32],
     /// Since when it waits.
     pub since: Timestamp,

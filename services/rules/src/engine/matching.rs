@@ -97,22 +97,21 @@ impl Engine {
         for id in &known.ids {
             self.lineages.insert(message_of(&lineage, id), lineage.clone());
         }
-        self.state.known.put(lineage.clone(), known);
+        self.state.known.put(lineage.clone(), known.clone());
         let mut rules: BTreeSet<String> = self.waiting.get(event).into_iter().flatten().cloned().collect();
         rules.extend(self.candidates_of(&lineage).into_iter().map(|key| key.rule));
         for rule in rules {
-            self.weigh(&rule, &lineage, step);
+            self.weigh(&rule, &lineage, &known, step);
         }
         // An Update that joins several causes: the first goes on, the others are over.
         self.end_causes(earlier.get(1..).unwrap_or_default(), step);
     }
 
     /// Decides one rule about one cause.
-    pub(super) fn weigh(&mut self, id: &str, lineage: &Lineage, step: &mut Step) {
+    pub(super) fn weigh(&mut self, id: &str, lineage: &Lineage, known: &Known, step: &mut Step) {
         let key = CandidateKey { lineage: lineage.clone(), rule: id.into() };
         let Some(active) = self.rules.get(id).cloned() else { return self.drop_candidate(&key, step) };
-        let Some(known) = self.state.known.get(lineage).cloned() else { return };
-        let targets = match self.targets(&active, lineage, &known, step) {
+        let targets = match self.targets(&active, lineage, known, step) {
             Ok(targets) => targets,
             Err((verdict, why)) => {
                 step.note(id, &lineage.world, verdict, why);
@@ -169,17 +168,17 @@ impl Engine {
         conditions(active, lineage, known, self.vocabulary).map_err(|why| (Verdict::NotMatched, why))?;
         guard(active, known).map_err(|why| (Verdict::Refused, why))?;
         let Some(pick) = &active.rule.pick else { return Ok([String::new()].into()) };
-        let picked = self.pick(pick, lineage, known, step);
+        let picked = self.pick(pick, known, step);
         if picked.is_empty() {
             return Err((Verdict::NotMatched, nothing_picked(pick)));
         }
         Ok(picked)
     }
 
-    fn pick(&self, pick: &Pick, lineage: &Lineage, known: &Known, step: &mut Step) -> BTreeSet<String> {
+    fn pick(&self, pick: &Pick, known: &Known, step: &mut Step) -> BTreeSet<String> {
         let Some(set) = self.data.get(&pick.targets) else { return BTreeSet::new() };
         let near = pick.within_m.map(|metres| {
-            let memo = (lineage.clone(), pick.targets.clone(), metres.to_bits());
+            let memo = (known.cause.hash, pick.targets.clone(), metres.to_bits());
             step.joins.entry(memo).or_insert_with(|| set.within(&known.areas, metres)).clone()
         });
         if pick.columns.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use campanile_alert::{Status, Timestamp, World};
 use sha2::{Digest, Sha256};
 
-use super::state::{CandidateKey, Lineage, Pause, Phase, RuleIn};
+use super::state::{CandidateKey, Known, Lineage, Pause, Phase, RuleIn};
 use super::{Engine, Step};
 use crate::{Answer, Approval, Envelope, Input, Sentence, Verdict};
 
@@ -109,9 +109,9 @@ impl Engine {
         let causes = self.state.known.rows().filter(|(lineage, known)| {
             known.event == event && !known.expired && (key.world == World::Actual || lineage.world == key.world)
         });
-        let causes: Vec<Lineage> = causes.map(|(lineage, _)| lineage.clone()).collect();
-        for lineage in causes {
-            self.weigh(&key.rule, &lineage, step);
+        let causes: Vec<(Lineage, Known)> = causes.map(|(lineage, known)| (lineage.clone(), known.clone())).collect();
+        for (lineage, known) in causes {
+            self.weigh(&key.rule, &lineage, &known, step);
         }
     }
 

@@ -89,6 +89,7 @@ pub(super) struct Asking {
     pub(super) targets: BTreeSet<String>,
     pub(super) need: usize,
     pub(super) by: BTreeSet<String>,
+    #[serde(with = "crate::hexed")]
     pub(super) shown: [u8; 32],
     pub(super) since: Timestamp,
     pub(super) deadline: Option<Timestamp>,
