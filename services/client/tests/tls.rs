@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use campanile_alert::{DepartmentId, OriginId, Timestamp};
+use campanile_alert::time::Clock as _;
+use campanile_alert::{DepartmentId, OriginId};
 use campanile_client::{Client, Code, Credentials, Expect, Options, Publish, Retry, RosterHandle};
 use campanile_discovery::pki::{ClientPlan, DepartmentPlan, Federation, NodePlan, Plan, Validity};
 use campanile_discovery::roster::{ClientId, OriginKind};
@@ -35,7 +36,7 @@ fn federation(dir: &Path) -> Federation {
     let plan = Plan {
         federation: "test".into(),
         departments: vec![plan("fsd"), plan("edb")],
-        validity: Validity::development(Timestamp::now()),
+        validity: Validity::development(SystemClock.now()),
         governance_keys: 1,
         threshold: 1,
     };

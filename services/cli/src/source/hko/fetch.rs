@@ -311,9 +311,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("warnsum.en.json"), vec![b' '; BYTES_MAX + 1]).unwrap();
         std::fs::write(folder.path().join("warnsum.tc.json"), "{}").unwrap();
-        let snapshot = Fetch::Folder(folder.path().into()).snapshot(Timestamp::now()).await.unwrap();
+        let snapshot = Fetch::Folder(folder.path().into()).snapshot(at("2026-11-22T00:00:00Z")).await.unwrap();
         assert!(snapshot.faults[0].contains("longer than 1 MiB"), "{:?}", snapshot.faults);
-        let missing = Fetch::Folder(folder.path().join("none")).snapshot(Timestamp::now()).await;
+        let missing = Fetch::Folder(folder.path().join("none")).snapshot(at("2026-11-22T00:00:00Z")).await;
         assert!(missing.expect_err("no folder").to_string().contains("check its path"));
     }
 }
