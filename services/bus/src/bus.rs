@@ -201,7 +201,6 @@ impl Bus {
             clock: Arc::clone(&options.clock),
             checkpoints,
             pullers: Arc::clone(&pullers),
-            metrics: Arc::clone(&metrics),
             streams: Peers::stream_bound(),
         };
         let bus = Self(Arc::new(Inner {

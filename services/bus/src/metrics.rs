@@ -46,6 +46,7 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Time since the oldest record that a peer's log has and this node has not; 0 when none is known, by log.
     pub lag_seconds: Family<OriginLabel, Gauge<f64, AtomicU64>>,
+    not_counted_sum: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -63,6 +64,7 @@ impl Default for Metrics {
             streams: Gauge::default(),
             handshakes_failed: Counter::default(),
             lag_seconds: Family::default(),
+            not_counted_sum: AtomicU64::new(0),
         }
     }
 }
@@ -88,11 +90,17 @@ impl Metrics {
         registry.register("lag_seconds", "Age of what a log has elsewhere and not here", self.lag_seconds.clone());
     }
 
+    /// How many records stored since the start do not count.
+    pub fn not_counted_total(&self) -> u64 {
+        self.not_counted_sum.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     pub(crate) fn record_stored(&self, arrival: &Arrival) {
         let log = &arrival.entry.log;
         let label = OriginLabel { origin: log.origin.to_string(), lane: log.lane.as_str().into() };
         if arrival.entry.standing != Standing::Counted {
             self.not_counted.get_or_create(&label).inc();
+            self.not_counted_sum.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         self.records.get_or_create(&label).inc();
         let age = arrival.received.duration_since(arrival.header.time).as_secs_f64();

@@ -23,7 +23,6 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
 use crate::checkpoint::Checkpoints;
-use crate::metrics::Metrics;
 use crate::pull::Pullers;
 use crate::record;
 use crate::tails::Tails;
@@ -56,7 +55,6 @@ pub struct Peers {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) pullers: Arc<Pullers>,
-    pub(crate) metrics: Arc<Metrics>,
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use campanile_alert::{Clock, DepartmentId, MessageType, OriginId, Timestamp};
+use campanile_alert::{Clock, DepartmentId, OriginId, Timestamp, World};
 use campanile_discovery::keys::SigningKey;
 use campanile_discovery::roster::RosterHandle;
 use campanile_log::{
@@ -590,16 +590,16 @@ impl Turn<'_, '_> {
     ) -> Result<Result<Published, PublishError>, campanile_log::Error> {
         if let Content::Alert { alert, .. } = &draft.body.content {
             let current = self.committer.current.lock();
-            let world = campanile_alert::World::of(draft.status, draft.exercise.as_ref());
+            let world = World::of(draft.status, draft.exercise.as_ref());
             if let Ok(world) = world {
                 let department = self.committer.parts.origin.department().clone();
                 let roster = self.committer.parts.roster.current();
                 if let Err(owner) = count::owns_references(&current, &roster, &department, &world, alert) {
                     return Ok(Err(owner));
                 }
-                draft.urgent |= alert.referenced().iter().any(|id| current.is_urgent(&department, &world, id));
             }
         }
+        self.inherit_urgency(&mut draft);
         match self.append(&draft, identity)? {
             Some(Appended::New(entry)) => {
                 let arrival = self.arrivals.last().cloned();
@@ -626,6 +626,18 @@ impl Turn<'_, '_> {
             }
             None => Ok(Err(PublishError::TooLarge(crate::record::RECORD_BYTES_MAX + 1))),
         }
+    }
+
+    /// What is about an urgent message is urgent: a Cancel must not wait behind routine work.
+    fn inherit_urgency(&self, draft: &mut Draft) {
+        let Content::Alert { alert, .. } = &draft.body.content else { return };
+        if draft.urgent || alert.referenced().is_empty() {
+            return;
+        }
+        let Ok(world) = World::of(draft.status, draft.exercise.as_ref()) else { return };
+        let department = self.committer.parts.origin.department();
+        let current = self.committer.current.lock();
+        draft.urgent = alert.referenced().iter().any(|id| current.is_urgent(department, &world, id));
     }
 
     /// Seals and appends one of our own records. `None` when it would be too large.
@@ -743,7 +755,8 @@ impl Turn<'_, '_> {
             if derived.drafts.len() > DERIVED_MAX {
                 error!(limit = DERIVED_MAX, "One record led to too many effects; the rest are dropped");
             }
-            for draft in derived.drafts.into_iter().take(DERIVED_MAX) {
+            for mut draft in derived.drafts.into_iter().take(DERIVED_MAX) {
+                self.inherit_urgency(&mut draft);
                 let identity = identity_of(self.committer.parts.origin.department(), &draft);
                 if let Some(Appended::New(_)) = self.append(&draft, identity)?
                     && let Some(effect) = self.arrivals.last().cloned()
@@ -826,9 +839,4 @@ fn content_hash(alert: &campanile_alert::Alert, original: Option<&[u8]>, draft: 
     // Byte for byte, because an imported message's own signature covers its bytes.
     bytes.extend_from_slice(original.unwrap_or_default());
     Hash::of(&bytes)
-}
-
-/// True for the messages that change others: their references must be the sender's own.
-pub fn changes_others(msg_type: MessageType) -> bool {
-    matches!(msg_type, MessageType::Update | MessageType::Cancel)
 }

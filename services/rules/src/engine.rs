@@ -221,6 +221,20 @@ impl Engine {
         self.rules.get(id).map(|active| &active.rule)
     }
 
+    /// The exact versions that a rule's effects name: its pack and data sets by digest.
+    pub fn reference(&self, id: &str) -> Option<&RuleRef> {
+        self.rules.get(id).map(|active| &active.reference)
+    }
+
+    /// The English names of a rule's targets, in the order given; a key that its data set does not know stands for
+    /// itself.
+    pub fn target_names(&self, rule: &str, targets: &[String]) -> Vec<String> {
+        let pick = self.rule(rule).and_then(|rule| rule.pick.as_ref());
+        let data = pick.and_then(|pick| self.data.get(&pick.targets));
+        let name = |key: &String| data.and_then(|data| data.site(key)).map(|site| site.name("en").to_owned());
+        targets.iter().map(|key| name(key).unwrap_or_else(|| key.clone())).collect()
+    }
+
     /// The rules, in the order of their ids.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.values().map(|active| &active.rule)

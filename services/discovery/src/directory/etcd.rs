@@ -70,6 +70,20 @@ pub struct EtcdConfig {
     pub password_file: Option<PathBuf>,
 }
 
+impl EtcdConfig {
+    /// One server by its URL, everything else by default.
+    pub fn at(url: &str) -> Self {
+        Self {
+            endpoints: vec![url.into()],
+            ttl_s: ttl_s_default(),
+            timeout_ms: timeout_ms_default(),
+            tls: None,
+            user: None,
+            password_file: None,
+        }
+    }
+}
+
 /// Files for TLS with etcd. They are read again at each connection.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

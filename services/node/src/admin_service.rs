@@ -1,0 +1,363 @@
+//! What the people who run a node ask it.
+
+use std::sync::Arc;
+
+use campanile_alert::{Status as CapStatus, World};
+use campanile_bus::Bus;
+use campanile_bus::bus::plain_draft;
+use campanile_bus::record::{Content, lane_from_wire, lane_to_wire, position_to_wire};
+use campanile_discovery::identity::Role;
+use campanile_log::{Lane, LogId, Standing};
+use campanile_proto::bus::v1 as wire;
+use campanile_proto::bus::v1::admin_service_server::{AdminService, AdminServiceServer};
+use campanile_proto::convert::{timestamp_from_wire, timestamp_to_wire};
+use campanile_proto::rules::v1 as rules_wire;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+use tracing::info;
+
+use crate::alert_service::{no_rules, private};
+use crate::auth::Gate;
+use crate::config::Member;
+use crate::rules::{RulesView, rule_to_wire};
+use crate::status::{self, field, internal, refuse};
+
+/// The longest reason of a pause, in characters.
+const REASON_CHARS_MAX: usize = 1_000;
+
+/// The service.
+#[derive(Clone)]
+pub struct Admin {
+    pub(crate) bus: Bus,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) rules: Option<Arc<Mutex<RulesView>>>,
+    pub(crate) member: Arc<Member>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// The service.
+    pub fn into_service(self) -> AdminServiceServer<Self> {
+        AdminServiceServer::new(self).max_decoding_message_size(64 << 10)
+    }
+
+    /// Reads certificates, keys and the roster again from the disk.
+    ///
+    /// # Errors
+    /// A sentence; what was in use stays in use.
+    pub fn reload_files(&self) -> Result<Vec<String>, Status> {
+        let mut changes = Vec::new();
+        let failed = |what: &str, error: &dyn std::error::Error| {
+            let message =
+                format!("the {what} on the disk was refused, the old one stays: {}", crate::config::chain(error));
+            refuse(Code::FailedPrecondition, "RELOAD", message)
+        };
+        let roster = std::fs::read(&self.member.roster).map_err(|error| failed("roster", &error))?;
+        let before = self.bus.roster().current().number;
+        match self.bus.roster().offer(&roster) {
+            Ok(_) => {}
+            Err(campanile_discovery::roster::Error::RollBack { .. }) => {}
+            Err(error) => return Err(failed("roster", &error)),
+        }
+        let now = self.bus.roster().current().number;
+        if now != before {
+            changes.push(format!("roster {now} is in force in place of {before}"));
+        }
+        let serial = self.bus.material().identity().peer().serial.clone();
+        self.bus.material().reload().map_err(|error| failed("certificate", &error))?;
+        let identity = self.bus.material().identity();
+        if identity.peer().serial != serial {
+            let until = identity.peer().not_after;
+            changes.push(format!("certificate {} is in use until {until}", identity.peer().serial));
+        }
+        let keys = self.member.load_keys().map_err(|error| failed("signing key", &error))?;
+        let roster = self.bus.roster().current();
+        let listed = roster.origin(self.bus.origin());
+        for key in [&keys.live, &keys.exercise] {
+            if !listed.is_some_and(|origin| origin.keys.iter().any(|known| known.id == key.id())) {
+                let message = format!("the roster does not list key {}; publish a roster that does first", key.id());
+                return Err(refuse(Code::FailedPrecondition, "RELOAD", message));
+            }
+        }
+        if keys.live.id() != self.bus.keys().live.id() || keys.exercise.id() != self.bus.keys().exercise.id() {
+            changes.push(format!("key {} signs from the next record on", keys.live.id()));
+            self.bus.set_keys(keys);
+        }
+        Ok(changes)
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    type ReadLogStream = ReceiverStream<Result<wire::ReadLogResponse, Status>>;
+
+    async fn get_status(
+        &self,
+        request: Request<wire::GetStatusRequest>,
+    ) -> Result<Response<wire::GetStatusResponse>, Status> {
+        self.gate.admit(&request, &[Role::Read, Role::Administer])?;
+        let bus = &self.bus;
+        let roster = bus.roster().current();
+        let store = bus.store();
+        let evidence = store.evidence().map_err(|error| internal("the store could not be read", &error))?;
+        let health = bus.members().health();
+        let not_counted = bus.metrics().not_counted_total();
+        Ok(Response::new(wire::GetStatusResponse {
+            origin: bus.origin().to_string(),
+            federation: bus.federation().into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            time: Some(timestamp_to_wire(bus.clock().now())),
+            roster: roster.number,
+            roster_issued: Some(timestamp_to_wire(roster.issued)),
+            certificate_expires: Some(timestamp_to_wire(bus.material().identity().peer().not_after)),
+            key_id: bus.keys().live.id().to_string(),
+            directory_age: health.directory.contact_age.and_then(|age| age.try_into().ok()),
+            directory: directory_kind(&self.member),
+            records: store.last_arrival(),
+            disk_free_bytes: disk_free(&self.member.data),
+            tails: store.logs().iter().map(|(log, tail)| position_to_wire(log, tail)).collect(),
+            forks: evidence.iter().map(|other| position_to_wire(&other.log, &other.position)).collect(),
+            not_counted,
+        }))
+    }
+
+    async fn list_peers(
+        &self,
+        request: Request<wire::ListPeersRequest>,
+    ) -> Result<Response<wire::ListPeersResponse>, Status> {
+        self.gate.admit(&request, &[Role::Read, Role::Administer])?;
+        let bus = &self.bus;
+        let roster = bus.roster().current();
+        let views = bus.pullers().views();
+        let members = bus.members().view();
+        let now = bus.clock().now();
+        let others = roster.origins.iter().filter(|origin| origin.id != *bus.origin());
+        let peers = others.map(|origin| {
+            let mut last_error = String::new();
+            let mut connected = false;
+            let mut logs = Vec::new();
+            for lane in Lane::ALL {
+                let log = LogId::new(origin.id.to_string(), lane);
+                let view = views.get(&log).cloned().unwrap_or_default();
+                connected |= view.served_by.as_ref() == Some(&origin.id);
+                if !view.last_error.is_empty() {
+                    last_error = view.last_error;
+                }
+                let age = view.heard.map(|heard| now.duration_since(heard));
+                logs.push(wire::LogLag {
+                    lane: lane_to_wire(lane).into(),
+                    held: bus.store().tail(&log).map(|tail| position_to_wire(&log, &tail)),
+                    seen: view.seen.map(|tail| position_to_wire(&log, &tail)),
+                    heard_age: age
+                        .and_then(|age| std::time::Duration::try_from(age).ok())
+                        .and_then(|age| age.try_into().ok()),
+                    served_by: view.served_by.map(|by| by.to_string()).unwrap_or_default(),
+                });
+            }
+            wire::Peer {
+                origin: origin.id.to_string(),
+                addresses: bus.pullers().addresses(&origin.id),
+                connected,
+                logs,
+                registered: members.get(&origin.id).is_some_and(|member| member.unregistered_since.is_none()),
+                last_error,
+            }
+        });
+        Ok(Response::new(wire::ListPeersResponse { peers: peers.collect() }))
+    }
+
+    async fn list_rules(
+        &self,
+        request: Request<wire::ListRulesRequest>,
+    ) -> Result<Response<wire::ListRulesResponse>, Status> {
+        self.gate.admit(&request, &[Role::Read, Role::Approve, Role::Administer])?;
+        let view = self.rules.as_ref().ok_or_else(no_rules)?.lock();
+        Ok(Response::new(rules_to_wire(&view)))
+    }
+
+    async fn pause_rule(
+        &self,
+        request: Request<wire::PauseRuleRequest>,
+    ) -> Result<Response<wire::PauseRuleResponse>, Status> {
+        let caller = self.gate.admit(&request, &[Role::Approve, Role::Administer])?;
+        let person = self.gate.person(&caller)?;
+        let mut pause =
+            request.into_inner().pause.ok_or_else(|| field("pause", "say which rule to stop or release"))?;
+        let rules = self.rules.as_ref().ok_or_else(no_rules)?;
+        if rules.lock().engine.rule(&pause.rule).is_none() {
+            return Err(unknown_rule(&pause.rule));
+        }
+        if pause.paused && pause.reason.trim().is_empty() {
+            return Err(field("pause.reason", "say why the rule is stopped; the next officer will read it"));
+        }
+        if pause.reason.chars().count() > REASON_CHARS_MAX {
+            return Err(field("pause.reason", "it has more than 1,000 characters"));
+        }
+        if let Some(until) = &pause.until
+            && timestamp_from_wire(Some(until), "until").is_ok_and(|until| until <= self.bus.clock().now())
+        {
+            return Err(field("pause.until", "it lies in the past; give a later time or leave it out"));
+        }
+        pause.person = person.id.clone();
+        pause.certificate_hash = caller.certificate_hash;
+        info!(rule = pause.rule, paused = pause.paused, person = person.id, "Rule stopped or released");
+        let draft = plain_draft(CapStatus::Actual, None, private(), Content::Pause(pause));
+        let published = self.bus.record(draft).await.map_err(status::publish)?;
+        let position = Some(position_to_wire(&published.log, &published.position));
+        Ok(Response::new(wire::PauseRuleResponse { position }))
+    }
+
+    async fn sign_envelope(
+        &self,
+        request: Request<wire::SignEnvelopeRequest>,
+    ) -> Result<Response<wire::SignEnvelopeResponse>, Status> {
+        let caller = self.gate.admit(&request, &[Role::Approve])?;
+        let person = self.gate.person(&caller)?;
+        let request = request.into_inner();
+        let now = self.bus.clock().now();
+        let valid_to = timestamp_from_wire(request.valid_to.as_ref(), "valid_to")
+            .map_err(|fault| field("valid_to", fault.reason))?;
+        if valid_to <= now {
+            return Err(field("valid_to", "it lies in the past"));
+        }
+        let rules = self.rules.as_ref().ok_or_else(no_rules)?;
+        let digest = rules.lock().engine.rule(&request.rule).map(|rule| rule.digest);
+        let digest = digest.ok_or_else(|| unknown_rule(&request.rule))?;
+        let envelope = rules_wire::Envelope {
+            rule: request.rule.clone(),
+            rule_digest: digest.to_vec(),
+            valid_from: Some(request.valid_from.unwrap_or_else(|| timestamp_to_wire(now))),
+            valid_to: request.valid_to,
+            person: person.id.clone(),
+            certificate_hash: caller.certificate_hash,
+        };
+        info!(rule = request.rule, person = person.id, "Envelope signed");
+        let draft = plain_draft(CapStatus::Actual, None, private(), Content::Envelope(envelope));
+        let published = self.bus.record(draft).await.map_err(status::publish)?;
+        let position = Some(position_to_wire(&published.log, &published.position));
+        Ok(Response::new(wire::SignEnvelopeResponse { position }))
+    }
+
+    async fn reload(&self, request: Request<wire::ReloadRequest>) -> Result<Response<wire::ReloadResponse>, Status> {
+        self.gate.admit(&request, &[Role::Administer])?;
+        Ok(Response::new(wire::ReloadResponse { changes: self.reload_files()? }))
+    }
+
+    async fn read_log(&self, request: Request<wire::ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
+        self.gate.admit(&request, &[Role::Administer])?;
+        let request = request.into_inner();
+        let lane = lane_from_wire(request.lane());
+        let bus = self.bus.clone();
+        let end = *bus.changed().borrow();
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let mut after = 0;
+            while after < end {
+                let page = match bus.arrivals(after, 256).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        let _gone = sender.send(Err(internal("the store could not be read", &error))).await;
+                        return;
+                    }
+                };
+                let Some(last) = page.last() else { return };
+                after = last.entry.arrival;
+                for arrival in page {
+                    let log = &arrival.entry.log;
+                    let named = request.origin.is_empty() || *log.origin == *request.origin;
+                    if !named || lane.is_some_and(|lane| lane != log.lane) {
+                        continue;
+                    }
+                    let not_counted = match &arrival.entry.standing {
+                        Standing::NotCounted { reason } => reason.clone(),
+                        Standing::NoBody => "this node holds the header alone".into(),
+                        Standing::Counted => String::new(),
+                    };
+                    let record = Some(campanile_bus::record::to_wire(&arrival.entry, true));
+                    let response = wire::ReadLogResponse { record, arrival: arrival.entry.arrival, not_counted };
+                    if sender.send(Ok(response)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+fn unknown_rule(rule: &str) -> Status {
+    refuse(Code::NotFound, "NO_RULE", format!("this node has no rule {rule:?}; list the rules for their ids"))
+}
+
+fn directory_kind(member: &Member) -> String {
+    match member.directory {
+        campanile_discovery::DirectoryConfig::Memory => "memory",
+        campanile_discovery::DirectoryConfig::File { .. } => "file",
+        campanile_discovery::DirectoryConfig::Etcd(_) => "etcd",
+    }
+    .into()
+}
+
+/// Free bytes of the file system that holds `path`, as `df` says; absent where it cannot be asked.
+fn disk_free(path: &std::path::Path) -> Option<u64> {
+    let output = std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(path).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.lines().nth(1)?.trim().parse().ok()
+}
+
+fn rules_to_wire(view: &RulesView) -> wire::ListRulesResponse {
+    let engine = &view.engine;
+    let rules = engine.rules().map(|rule| {
+        let pause = engine.pause_of(&rule.id, &World::Actual);
+        let decision = view.decisions.get(&rule.id);
+        wire::RuleState {
+            rule: engine.reference(&rule.id).map(rule_to_wire),
+            title_en: rule.title.en.clone(),
+            title_zh_hant: rule.title.zh_hant.clone(),
+            paused: pause.is_some(),
+            pause_reason: pause.map(|(reason, _)| reason.to_owned()).unwrap_or_default(),
+            last_decision_en: decision.map(|decision| decision.why.en.clone()).unwrap_or_default(),
+            last_decision_zh_hant: decision.map(|decision| decision.why.zh_hant.clone()).unwrap_or_default(),
+        }
+    });
+    let pending = engine.pending().into_iter().map(|pending| {
+        let text = |language: &str| {
+            let found = pending.headlines.iter().find(|(tag, _)| tag == language);
+            found.map(|(_, text)| text.clone()).unwrap_or_default()
+        };
+        rules_wire::Pending {
+            target_names: engine.target_names(&pending.rule, &pending.targets),
+            text_en: text("en"),
+            text_zh_hant: text("zh-Hant"),
+            id: pending.id,
+            rule: pending.rule,
+            world: pending.world.to_string(),
+            effect: pending.effect,
+            targets: pending.targets,
+            need: u32::try_from(pending.need).unwrap_or(u32::MAX),
+            by: pending.by,
+            approved_by: pending.approvals,
+            shown_hash: pending.shown.to_vec(),
+            deadline: pending.deadline.map(timestamp_to_wire),
+            why_en: pending.why.en,
+            why_zh_hant: pending.why.zh_hant,
+        }
+    });
+    let effects = engine.live().into_iter().map(|live| rules_wire::LiveEffect {
+        rule: live.effect.rule.clone(),
+        world: live.effect.world.to_string(),
+        effect: live.effect.effect.clone(),
+        target: live.effect.target.clone(),
+        identifier: live.message.identifier.clone(),
+        causes: live.causes.iter().map(|cause| cause.alert.identifier.clone()).collect(),
+        in_review: matches!(live.standing, campanile_rules::Standing::Review(_)),
+        max: Some(timestamp_to_wire(live.until)),
+    });
+    wire::ListRulesResponse { pending: pending.collect(), effects: effects.collect(), rules: rules.collect() }
+}

@@ -1,0 +1,218 @@
+//! The assembly of a node: everything is read and judged, then bound, then run.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use campanile_alert::Clock;
+use campanile_bus::{Bus, Derive, Options};
+use campanile_discovery::MemoryHub;
+use campanile_log::Store;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin_service::Admin;
+use crate::alert_service::Alerts;
+use crate::auth::Gate;
+use crate::config::{self, Config};
+use crate::http;
+use crate::metrics::Metrics;
+use crate::rules::{NodeRules, RulesView};
+
+/// A running node.
+#[derive(Debug)]
+pub struct Server {
+    bus: Bus,
+    address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
+    rules: Option<Arc<Mutex<RulesView>>>,
+    admin: Admin,
+    stop: CancellationToken,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// Why a node could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used")]
+    Config(#[from] config::Error),
+    /// The rules cannot be active.
+    #[error("the rules cannot be active")]
+    Rules(#[from] campanile_rules::Error),
+    /// An address cannot be bound.
+    #[error("failed to listen at {address}; choose a free address")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The bus could not be joined.
+    #[error("failed to join the bus")]
+    Bus(#[from] campanile_bus::OpenError),
+    /// The server ended.
+    #[error("the server ended")]
+    Serve(#[from] tonic::transport::Error),
+    /// The disk failed; the process must end and be started again.
+    #[error("the store failed, so the node ended; see its log, mend the disk and start again")]
+    Store,
+    /// Reflection could not be built.
+    #[error("the descriptors of the protocol are not readable")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl Server {
+    /// Starts a node. `hub` is the directory of this process, which only a configuration with the memory directory uses.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing is left running then.
+    pub async fn bind(config: Config, clock: Arc<dyn Clock>, hub: &MemoryHub) -> Result<Self, Error> {
+        let (packs, data) = config.load_packs()?;
+        let sources: HashMap<_, _> =
+            config.load_sources()?.into_iter().map(|table| (table.source().to_owned(), table)).collect();
+        let member = &config.member;
+        let opened = member.open(&clock, hub)?;
+        let department = member.origin.department().clone();
+        let rules = if packs.is_empty() {
+            None
+        } else {
+            let options = campanile_rules::Options { sender: config.sender.clone() };
+            Some(NodeRules::new(department.clone(), packs, data, options, opened.roster.clone())?)
+        };
+        let view = rules.as_ref().map(NodeRules::view);
+        let listener = bind(member.listen).await?;
+        let address = local(&listener, member.listen);
+        let metrics_listener = match member.metrics_listen {
+            Some(at) => Some(bind(at).await?),
+            None => None,
+        };
+        let metrics_address = metrics_listener.as_ref().zip(member.metrics_listen).map(|(l, at)| local(l, at));
+        let bus = Bus::open(Options {
+            federation: member.federation.clone(),
+            origin: member.origin.clone(),
+            clock,
+            store: opened.store as Arc<dyn Store>,
+            roster: opened.roster.clone(),
+            material: opened.material.clone(),
+            keys: opened.keys,
+            members: opened.members,
+            instance: opened.instance,
+            addresses: member.addresses(address),
+            peers: member.peers.iter().map(|peer| (peer.origin.clone(), peer.addresses.clone())).collect(),
+            derive: rules.map(|rules| Box::new(rules) as Box<dyn Derive>),
+        })
+        .await?;
+
+        let stop = CancellationToken::new();
+        let metrics = Arc::new(Metrics::default());
+        let mut registry = Registry::default();
+        bus.metrics().register(&mut registry);
+        metrics.register(&mut registry);
+        if let Some(listener) = metrics_listener {
+            tokio::spawn(http::serve(listener, Arc::new(registry), stop.clone()));
+        }
+        let gate = Arc::new(Gate::new(department, opened.roster));
+        let alerts = Alerts {
+            bus: bus.clone(),
+            gate: Arc::clone(&gate),
+            rules: view.clone(),
+            sources: Arc::new(sources),
+            sender: config.sender.as_str().into(),
+            metrics,
+            watches: Alerts::watch_bound(),
+        };
+        let admin = Admin { bus: bus.clone(), gate, rules: view.clone(), member: Arc::new(config.member.clone()) };
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<campanile_proto::bus::v1::alert_service_server::AlertServiceServer<Alerts>>().await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(campanile_proto::DESCRIPTORS)
+            .build_v1()?;
+        let incoming =
+            campanile_bus::transport::incoming(listener, &opened.material, Arc::clone(bus.metrics()), stop.clone());
+        let serving = campanile_bus::transport::server()
+            .add_service(bus.peer_service())
+            .add_service(alerts.into_service())
+            .add_service(admin.clone().into_service())
+            .add_service(health_service)
+            .add_service(reflection)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let serving = tokio::spawn(serving);
+        info!(origin = %bus.origin(), %address, "Node is up");
+        Ok(Self { bus, address, metrics_address, rules: view, admin, stop, serving })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where metrics are served.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// The bus under it.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The rules, when it has any.
+    pub fn rules(&self) -> Option<&Arc<Mutex<RulesView>>> {
+        self.rules.as_ref()
+    }
+
+    /// Reads certificates, keys and the roster again from the disk; one sentence for each thing that changed.
+    ///
+    /// # Errors
+    /// A status with the reason; what was in use stays in use.
+    pub fn reload(&self) -> Result<Vec<String>, tonic::Status> {
+        self.admin.reload_files()
+    }
+
+    /// Waits until the node ends by itself: the disk or the server failed.
+    ///
+    /// # Errors
+    /// [`Error`] that says which.
+    pub async fn join(&mut self) -> Result<(), Error> {
+        let mut failed = self.bus.failed();
+        tokio::select! {
+            ended = &mut self.serving => match ended {
+                Ok(result) => Ok(result?),
+                Err(error) => {
+                    error!(%error, "The server task ended");
+                    Ok(())
+                }
+            },
+            result = failed.wait_for(|failed| *failed) => match result {
+                Ok(_) => Err(Error::Store),
+                Err(_) => Ok(()),
+            }
+        }
+    }
+
+    /// Ends the node in order: no new calls, what waits goes to the disk.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.bus.shutdown().await;
+        self.serving.abort();
+        if let Err(error) = self.serving.await
+            && !error.is_cancelled()
+        {
+            warn!(%error, "The server did not end in order");
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}

@@ -1,0 +1,82 @@
+//! The one place that makes errors for callers: a short message outward, a machine-readable reason, and the fields.
+//!
+//! The details are those of `google.rpc`: `BadRequest` names each field and why, `ErrorInfo` carries a reason from a
+//! closed list, `RetryInfo` says that the same call may be tried again. The chain behind an internal failure goes to the
+//! log, never to the caller.
+
+use campanile_alert::judge::Fault;
+use campanile_bus::count::Uncounted;
+use campanile_bus::{PublishError, SubmitError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Whose reasons these are.
+const DOMAIN: &str = "campanile";
+
+/// A refusal with a reason from the closed list.
+pub fn refuse(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, []))
+}
+
+/// A refusal of one field.
+pub fn field(name: &str, problem: impl Into<String>) -> Status {
+    let problem = problem.into();
+    fields(&[(name.to_owned(), problem.clone())], format!("{name}: {problem}"))
+}
+
+/// A refusal of several fields.
+pub fn fields(violations: &[(String, String)], message: impl Into<String>) -> Status {
+    let mut details = ErrorDetails::with_error_info("INVALID_ALERT", DOMAIN, []);
+    for (name, problem) in violations {
+        details.add_bad_request_violation(name, problem);
+    }
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// The faults of an alert, each as a field.
+pub fn faults(faults: &[Fault]) -> Status {
+    let violations: Vec<_> = faults.iter().map(|fault| (fault.path.clone(), fault.reason.clone())).collect();
+    let first = faults.first().map(|fault| format!("{}: {}", fault.path, fault.reason)).unwrap_or_default();
+    let more = faults.len().saturating_sub(1);
+    let message = if more == 0 { first } else { format!("{first} (and {more} more)") };
+    fields(&violations, message)
+}
+
+/// What the store or a task could not do; the chain goes to the log.
+pub fn internal(context: &'static str, error: &dyn std::error::Error) -> Status {
+    tracing::error!(context, error = %crate::config::chain(error), "A call failed");
+    refuse(Code::Internal, "INTERNAL", format!("{context}; see the node's log"))
+}
+
+/// Why an alert was not published.
+pub fn submit(error: SubmitError) -> Status {
+    match error {
+        SubmitError::Refused(Uncounted::Faults(found)) => faults(&found),
+        SubmitError::Refused(refusal @ Uncounted::NotPublisher { .. }) => {
+            refuse(Code::FailedPrecondition, "NOT_PUBLISHER", refusal.to_string())
+        }
+        SubmitError::Refused(refusal @ Uncounted::Right(_)) => {
+            refuse(Code::PermissionDenied, "NO_RIGHT", refusal.to_string())
+        }
+        SubmitError::Refused(refusal) => refuse(Code::InvalidArgument, "INVALID_ALERT", refusal.to_string()),
+        SubmitError::World(error) => field("exercise_id", error.to_string()),
+        SubmitError::Publish(error) => publish(error),
+    }
+}
+
+/// Why a record was not written.
+pub fn publish(error: PublishError) -> Status {
+    let (code, reason) = match &error {
+        PublishError::Conflict(_) => (Code::AlreadyExists, "CONFLICT"),
+        PublishError::NotOwner { .. } => (Code::PermissionDenied, "NOT_OWNER"),
+        PublishError::Full => (Code::ResourceExhausted, "DISK_FULL"),
+        PublishError::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
+        PublishError::Failed => (Code::Unavailable, "STORE_FAILED"),
+        PublishError::TooLarge(_) => (Code::InvalidArgument, "TOO_LARGE"),
+    };
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+    if error.is_retryable() {
+        details.set_retry_info(Some(std::time::Duration::from_secs(1)));
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
