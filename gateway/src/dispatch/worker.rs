@@ -1,0 +1,391 @@
+//! One channel's worker: takes jobs, makes attempts, judges what came of them.
+//!
+//! Whether an alert may go out is asked when it goes, endpoint by endpoint. A round covers at most [`ROUND_MAX`]
+//! endpoints at once; between rounds a more urgent job may come first. What failed and may be tried again is put off,
+//! longer each time; what failed without a known outcome is tried once more and marked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile_log::Hash;
+use futures::future::join_all;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{Instrument as _, info, info_span, warn};
+
+use super::breaker::Breaker;
+use super::queue::{Job, JobKey, Kind, Next, Queue};
+use super::{Shared, end_of, put_until_done};
+use crate::board::EndKind;
+use crate::channels::{Channel, Endpoint, FailureReason, Health, Judgement, Outcome};
+use crate::delivery::{Counts, chain};
+use crate::incoming::Incoming;
+use crate::ledger::{self, Attempt, Attempts, Stage};
+use crate::member::Error;
+use crate::metrics::{ChannelLabel, FailureLabel};
+use crate::notice::{EndNotice, LiveNotice, Withheld};
+
+/// How many endpoints are tried at once.
+const ROUND_MAX: usize = 64;
+/// How often a job is put off before what still fails is given up. With the waits below: some four minutes of a
+/// provider that answers badly; one that does not answer at all is the breaker's and costs no rounds.
+const ROUNDS_PUT_OFF_MAX: u32 = 10;
+/// The first wait before a retry; it doubles.
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest wait before a retry.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long a job waits whose log is forked, before it is asked again.
+const HELD: Duration = Duration::from_secs(10);
+/// How long a probe may take.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+
+pub(crate) struct Worker {
+    shared: Shared,
+    channel: Arc<dyn Channel>,
+    queue: Arc<Queue>,
+    breaker: Breaker,
+}
+
+/// What became of a job.
+enum Done {
+    /// It is finished.
+    Finished,
+    /// It goes on at once, after what is more urgent.
+    Yield,
+    /// It goes on after a wait, which counts as a failed round or does not.
+    Later { wait: Duration, counts: bool },
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Shared, channel: Arc<dyn Channel>, queue: Arc<Queue>) -> Self {
+        Self { shared, channel, queue, breaker: Breaker::default() }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let stop = self.shared.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.step() => {}
+            }
+        }
+    }
+
+    async fn step(&mut self) {
+        if let Some(at) = self.breaker.probe_at() {
+            sleep_until(at).await;
+            self.probe().await;
+            return;
+        }
+        let next = self.queue.next(Instant::now());
+        self.metric(&self.shared.metrics.waiting, i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        match next {
+            Next::Job(job) => self.work(*job).await,
+            Next::Fetch => {
+                if let Err(error) = self.fetch().await {
+                    warn!(error = %chain(&error), channel = self.channel.name(), "Waiting jobs could not be read");
+                    self.queue.mark_incomplete();
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            Next::Wait(Some(at)) => {
+                tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = self.queue.pushed() => {}
+                }
+            }
+            Next::Wait(None) => self.queue.pushed().await,
+        }
+    }
+
+    /// Fetches from the disk the jobs that are not in memory.
+    async fn fetch(&self) -> Result<(), Error> {
+        let rows = self.shared.member.rows(&format!("job/{}/", self.channel.name()))?;
+        let mut stray = Vec::new();
+        for key in rows.iter().filter_map(|(key, _)| JobKey::parse(key)) {
+            if self.queue.holds(&key) {
+                continue;
+            }
+            let stored = self.shared.member.stored(key.arrival.saturating_sub(1), 1).await?;
+            match stored.into_iter().find(|one| one.arrival == key.arrival).and_then(|one| one.incoming) {
+                Some(incoming) => self.queue.push(Job::new(key, incoming)),
+                None => stray.push((key.row(self.channel.name()), None)),
+            }
+        }
+        if stray.is_empty() { Ok(()) } else { self.shared.member.put(stray).await }
+    }
+
+    async fn work(&mut self, mut job: Job) {
+        let span = info_span!("hand over", alert_id = %job.incoming.id(), channel = self.channel.name(),
+            traceparent = %job.incoming.traceparent);
+        let done = match job.key.kind {
+            Kind::Hand => self.hand(&job).instrument(span).await,
+            Kind::Clear => self.clear(&job).instrument(span).await,
+        };
+        match done {
+            Ok(Done::Finished) => {}
+            Ok(Done::Yield) => self.queue.push(job),
+            Ok(Done::Later { wait, counts }) => {
+                job.rounds += u32::from(counts);
+                self.queue.push_later(job, Instant::now() + wait);
+            }
+            Err(error) => {
+                warn!(error = %chain(&error), channel = self.channel.name(), "A job waits for the store");
+                self.queue.push_later(job, Instant::now() + RETRY);
+            }
+        }
+    }
+
+    async fn hand(&mut self, job: &Job) -> Result<Done, Error> {
+        let (incoming, record) = (&job.incoming, job.incoming.record);
+        if self.is_forked(incoming)? {
+            self.shared.metrics.held.inc();
+            warn!("Held: two records stand at one position of its log");
+            return Ok(Done::Later { wait: HELD, counts: false });
+        }
+        let endpoints = self.channel.endpoints(&incoming.alert);
+        let mut attempts = ledger::attempts(self.shared.member.as_ref(), &record, self.channel.name())?;
+        let is_last_round = job.rounds >= ROUNDS_PUT_OFF_MAX;
+        let pending: Vec<Endpoint> = endpoints
+            .iter()
+            .filter(|endpoint| attempts.get(*endpoint).is_none_or(|before| Attempt::next(Some(before)).is_some()))
+            .cloned()
+            .collect();
+        for round in pending.chunks(ROUND_MAX) {
+            if let Err(withheld) = self.judge(incoming) {
+                return self.withhold(job, withheld, &endpoints, attempts).await;
+            }
+            if !self.hand_round(incoming, round, &mut attempts, is_last_round).await? {
+                return Ok(self.put_off(job, &endpoints, &attempts).await);
+            }
+            if self.queue.has_before(&job.key) {
+                return Ok(Done::Yield);
+            }
+        }
+        let waits = endpoints.iter().any(|endpoint| {
+            let attempt = attempts.get(endpoint);
+            attempt
+                .is_none_or(|a| matches!(a.stage, Stage::Waiting | Stage::Started) && Attempt::next(Some(a)).is_some())
+        });
+        if waits {
+            return Ok(self.put_off(job, &endpoints, &attempts).await);
+        }
+        self.finish(job, &endpoints, &attempts).await;
+        Ok(Done::Finished)
+    }
+
+    /// Tries some endpoints at once; false when the provider took nothing and none of it was refused for good.
+    async fn hand_round(
+        &mut self,
+        incoming: &Arc<Incoming>,
+        round: &[Endpoint],
+        attempts: &mut Attempts,
+        is_last_round: bool,
+    ) -> Result<bool, Error> {
+        let record = incoming.record;
+        for endpoint in round {
+            if let Some(next) = Attempt::next(attempts.get(endpoint)) {
+                if next.possibly_repeated {
+                    let label = ChannelLabel { channel: self.channel.name() };
+                    self.shared.metrics.possibly_repeated.get_or_create(&label).inc();
+                }
+                attempts.insert(Arc::clone(endpoint), next);
+            }
+        }
+        if !self.channel.is_in_process() {
+            self.write(&record, round, attempts).await?;
+        }
+        let outcomes = join_all(round.iter().map(|endpoint| self.attempt(incoming, endpoint))).await;
+        let mut took_any = false;
+        for (endpoint, outcome) in round.iter().zip(outcomes) {
+            took_any |= matches!(outcome, Outcome::Handed | Outcome::Failed(Judgement::Terminal, _));
+            self.count(incoming, outcome);
+            if let Some(attempt) = attempts.get_mut(endpoint) {
+                *attempt = attempt.with(outcome);
+                if let (true, Outcome::Failed(_, reason)) = (is_last_round, outcome) {
+                    *attempt = attempt.given_up(reason);
+                }
+            }
+        }
+        if took_any {
+            self.breaker.succeeded();
+        } else {
+            self.breaker.failed(Instant::now());
+            self.metric(&self.shared.metrics.breaker_open, i64::from(self.breaker.probe_at().is_some()));
+        }
+        self.write(&record, round, attempts).await?;
+        Ok(took_any)
+    }
+
+    /// One attempt, in bounded time. The last look at expiry and Cancel is here, just before the hand-over.
+    async fn attempt(&self, incoming: &Arc<Incoming>, endpoint: &Endpoint) -> Outcome {
+        let notice = match self.judge(incoming) {
+            Ok(notice) => notice,
+            Err(withheld) => return Outcome::Failed(Judgement::Terminal, reason_of(withheld)),
+        };
+        let handing = self.channel.hand(&notice, endpoint);
+        timeout(self.shared.timeout, handing)
+            .await
+            .unwrap_or(Outcome::Failed(Judgement::Unknown, FailureReason::Timeout))
+    }
+
+    async fn clear(&mut self, job: &Job) -> Result<Done, Error> {
+        let incoming = &job.incoming;
+        let end = end_of(&self.shared, incoming).and_then(|end| EndNotice::of(incoming, &end).ok());
+        // No longer on the board, or never public: whatever a screen still shows has expired by now.
+        let Some(end) = end else {
+            self.finish(job, &[], &Attempts::new()).await;
+            return Ok(Done::Finished);
+        };
+        let mut attempts = ledger::attempts(self.shared.member.as_ref(), &incoming.record, self.channel.name())?;
+        let there: Vec<Endpoint> =
+            attempts.iter().filter(|(_, a)| a.may_be_there()).map(|(endpoint, _)| Arc::clone(endpoint)).collect();
+        let over = match end.end().kind {
+            EndKind::Expired => FailureReason::Expired,
+            EndKind::Superseded | EndKind::Cancelled | EndKind::AllClear => FailureReason::Cancelled,
+        };
+        for round in there.chunks(ROUND_MAX) {
+            let clearing =
+                round.iter().map(|endpoint| timeout(self.shared.timeout, self.channel.clear(&end, endpoint)));
+            let mut failed = false;
+            for (endpoint, outcome) in round.iter().zip(join_all(clearing).await) {
+                let is_clear = matches!(outcome, Ok(Outcome::Handed | Outcome::Failed(Judgement::Terminal, _)));
+                failed |= !is_clear;
+                if let Some(attempt) = attempts.get_mut(endpoint).filter(|_| is_clear) {
+                    match attempt.stage {
+                        Stage::Handed => attempt.stage = Stage::Cleared,
+                        Stage::Started | Stage::Waiting => *attempt = attempt.given_up(over),
+                        Stage::Failed | Stage::Cleared => {}
+                    }
+                }
+            }
+            if failed {
+                self.write(&incoming.record, round, &attempts).await?;
+                self.breaker.failed(Instant::now());
+                return Ok(Done::Later { wait: backoff(job.rounds), counts: true });
+            }
+            self.write(&incoming.record, round, &attempts).await?;
+            self.breaker.succeeded();
+        }
+        if !there.is_empty() {
+            self.report(incoming, &self.channel.endpoints(&incoming.alert), &attempts).await;
+        }
+        self.remove(job).await;
+        Ok(Done::Finished)
+    }
+
+    /// The endpoints that have not had it never will: says so, once.
+    async fn withhold(
+        &self,
+        job: &Job,
+        withheld: Withheld,
+        endpoints: &[Endpoint],
+        mut attempts: Attempts,
+    ) -> Result<Done, Error> {
+        let reason = reason_of(withheld);
+        for endpoint in endpoints {
+            let attempt = attempts.entry(Arc::clone(endpoint)).or_insert_with(|| Attempt::never(reason));
+            if matches!(attempt.stage, Stage::Waiting) {
+                *attempt = attempt.given_up(reason);
+            }
+        }
+        info!(reason = reason.as_str_name(), "Notice withheld");
+        self.write(&job.incoming.record, endpoints, &attempts).await?;
+        self.finish(job, endpoints, &attempts).await;
+        Ok(Done::Finished)
+    }
+
+    async fn put_off(&self, job: &Job, endpoints: &[Endpoint], attempts: &Attempts) -> Done {
+        self.report(&job.incoming, endpoints, attempts).await;
+        // While the breaker is open the provider is away: its absence uses up nobody's retries.
+        Done::Later { wait: backoff(job.rounds), counts: self.breaker.probe_at().is_none() }
+    }
+
+    async fn finish(&self, job: &Job, endpoints: &[Endpoint], attempts: &Attempts) {
+        if !endpoints.is_empty() {
+            self.report(&job.incoming, endpoints, attempts).await;
+            let handed = Counts::of(endpoints.len(), attempts).handed;
+            info!(handed, endpoints = endpoints.len(), "Alert handed over");
+        }
+        self.remove(job).await;
+    }
+
+    async fn remove(&self, job: &Job) {
+        put_until_done(&self.shared, vec![(job.key.row(self.channel.name()), None)]).await;
+    }
+
+    async fn report(&self, incoming: &Arc<Incoming>, endpoints: &[Endpoint], attempts: &Attempts) {
+        let name = self.channel.name();
+        if put_until_done(&self.shared, vec![(ledger::report_key(&incoming.record, name), Some(Vec::new()))]).await {
+            self.shared.reporter.set(incoming, name, Counts::of(endpoints.len(), attempts));
+        }
+    }
+
+    async fn write(&self, record: &Hash, endpoints: &[Endpoint], attempts: &Attempts) -> Result<(), Error> {
+        let rows = endpoints
+            .iter()
+            .filter_map(|endpoint| Some((endpoint, attempts.get(endpoint)?)))
+            .map(|(endpoint, attempt)| ledger::attempt_row(record, self.channel.name(), endpoint, attempt))
+            .collect();
+        self.shared.member.put(rows).await
+    }
+
+    fn judge(&self, incoming: &Arc<Incoming>) -> Result<LiveNotice, Withheld> {
+        self.shared.judge.judge(incoming)
+    }
+
+    fn is_forked(&self, incoming: &Incoming) -> Result<bool, Error> {
+        let place = &incoming.place;
+        let same_log = |fork: &crate::incoming::Place| fork.origin == place.origin && fork.lane == place.lane;
+        let from = |fork: &crate::incoming::Place| (fork.epoch, fork.seq) <= (place.epoch, place.seq);
+        Ok(self.shared.member.forks()?.iter().any(|fork| same_log(fork) && from(fork)))
+    }
+
+    async fn probe(&mut self) {
+        let health = timeout(PROBE_MAX, self.channel.probe()).await.unwrap_or(Health::Down);
+        match health {
+            Health::Up => self.breaker.succeeded(),
+            Health::Down => self.breaker.still_away(Instant::now()),
+        }
+        let is_open = self.breaker.probe_at().is_some();
+        self.metric(&self.shared.metrics.breaker_open, i64::from(is_open));
+        if !is_open {
+            info!(channel = self.channel.name(), "The provider is back");
+        }
+    }
+
+    fn count(&self, incoming: &Incoming, outcome: Outcome) {
+        let channel = self.channel.name();
+        match outcome {
+            Outcome::Handed => {
+                let label = ChannelLabel { channel };
+                self.shared.metrics.handed.get_or_create(&label).inc();
+                let took = self.shared.member.clock().now().duration_since(incoming.time).as_secs_f64();
+                self.shared.metrics.handover.get_or_create(&label).observe(took.max(0.0));
+            }
+            Outcome::Failed(_, reason) => {
+                let label = FailureLabel { channel, reason: reason.as_str_name() };
+                self.shared.metrics.failed.get_or_create(&label).inc();
+            }
+        }
+    }
+
+    fn metric(
+        &self,
+        family: &prometheus_client::metrics::family::Family<ChannelLabel, prometheus_client::metrics::gauge::Gauge>,
+        value: i64,
+    ) {
+        family.get_or_create(&ChannelLabel { channel: self.channel.name() }).set(value);
+    }
+}
+
+fn reason_of(withheld: Withheld) -> FailureReason {
+    match withheld {
+        Withheld::Expired | Withheld::NoExpiry => FailureReason::Expired,
+        Withheld::Ended => FailureReason::Cancelled,
+        Withheld::World | Withheld::Scope | Withheld::Type => FailureReason::Refused,
+    }
+}
+
+fn backoff(rounds: u32) -> Duration {
+    RETRY.saturating_mul(1 << rounds.min(8)).min(RETRY_MAX)
+}
