@@ -143,6 +143,8 @@ struct Inner {
     peers: Peers,
     metrics: Arc<Metrics>,
     members: Members,
+    /// Becomes true once our own past has been looked for elsewhere.
+    ready: watch::Sender<bool>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -163,6 +165,7 @@ impl Bus {
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::default());
         let store = options.store;
+        let empty = Lane::ALL.iter().all(|lane| store.tail(&LogId::new(options.origin.to_string(), *lane)).is_none());
         begin_epochs(store.as_ref(), &options.origin, options.clock.now())?;
         let vocabulary = vocabulary::v1();
         let current = Arc::new(Mutex::new(Current::default()));
@@ -219,6 +222,7 @@ impl Bus {
             peers,
             metrics,
             members: options.members,
+            ready: watch::Sender::new(!empty),
             stop,
             tasks: TaskTracker::new(),
         }));
@@ -241,6 +245,7 @@ impl Bus {
     /// # Errors
     /// [`SubmitError`]; nothing was stored then.
     pub async fn publish(&self, submission: Submission) -> Result<Published, SubmitError> {
+        self.ready().await;
         let now = self.0.clock.now();
         let Submission { alert, original, classification, exercise, audience_departments, traceparent } = submission;
         World::of(alert.status, exercise.as_ref())?;
@@ -287,7 +292,15 @@ impl Bus {
     /// # Errors
     /// [`PublishError`]; nothing was stored then.
     pub async fn record(&self, draft: Draft) -> Result<Published, PublishError> {
+        self.ready().await;
         self.0.pipeline.publish(draft, None).await
+    }
+
+    /// Waits until a node whose disk is empty has asked its peers for its own past, or has waited long enough.
+    async fn ready(&self) {
+        let mut ready = self.0.ready.subscribe();
+        // The sender lives as long as the bus.
+        let _ready = ready.wait_for(|ready| *ready).await;
     }
 
     fn check_publisher(&self, roster: &campanile_discovery::roster::Roster) -> Result<(), Uncounted> {
@@ -354,7 +367,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn state_rows(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, campanile_log::Error> {
+    pub fn state_rows(&self, prefix: &[u8]) -> Result<Vec<pipeline::StateRow>, campanile_log::Error> {
         pipeline::read_rows(self.0.store.as_ref(), &[OWNER_PREFIX, prefix].concat())
     }
 
@@ -459,6 +472,17 @@ impl Bus {
             metrics: Arc::clone(&self.0.metrics),
             stop: self.0.stop.clone(),
         };
+        // A node whose disk is empty may have lost it: a log that began anew, without a link to what peers still hold,
+        // would be refused by them. So its own past comes first, and nothing is written until then.
+        if !*self.0.ready.borrow() {
+            self.0.pullers.follow_own(&parts);
+            tokio::select! {
+                () = self.0.pullers.recovered() => {}
+                () = tokio::time::sleep(RECOVER_WITHIN) => {}
+                () = self.0.stop.cancelled() => {}
+            }
+            self.0.ready.send_replace(true);
+        }
         let mut changed = self.0.roster.subscribe();
         loop {
             changed.borrow_and_update();
@@ -542,6 +566,8 @@ impl Bus {
     }
 }
 
+/// How long a node with an empty disk waits for a peer that may hold its past.
+const RECOVER_WITHIN: Duration = Duration::from_secs(1);
 /// The version of the protocol between nodes.
 const PROTOCOL: u32 = 1;
 const OWNER_PREFIX: &[u8] = b"owner/";

@@ -507,12 +507,15 @@ impl Committer {
     }
 }
 
+/// A state row: its key and its value.
+pub type StateRow = (Vec<u8>, Vec<u8>);
+
 /// Reads every state row below a prefix, the prefix cut off.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn read_rows(store: &dyn Store, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, campanile_log::Error> {
-    let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+pub(crate) fn read_rows(store: &dyn Store, prefix: &[u8]) -> Result<Vec<StateRow>, campanile_log::Error> {
+    let mut rows: Vec<StateRow> = Vec::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = store.state_prefix(prefix, after.as_deref(), 1_000)?;

@@ -27,7 +27,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use prost::Message as _;
 use rand::Rng as _;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -58,6 +58,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(16);
 const RELAY_TURN: Duration = Duration::from_secs(15);
 /// A deadline on every unary call.
 const CALL_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked for a first member to ask.
+const OWN_FIRST: Duration = Duration::from_millis(20);
 /// How often it is looked whether a member has come up that was not yet asked for our own past.
 const OWN_EVERY: Duration = Duration::from_secs(1);
 /// The most rosters fetched in a row to come up to a number.
@@ -82,6 +84,8 @@ pub struct Pullers {
     addresses: Mutex<BTreeMap<OriginId, Vec<String>>>,
     wake: Mutex<HashMap<OriginId, Arc<Notify>>>,
     running: Mutex<HashMap<LogId, CancellationToken>>,
+    /// In how many of our own logs a peer has told all that it holds.
+    recovered: watch::Sender<usize>,
 }
 
 impl std::fmt::Debug for Pullers {
@@ -125,11 +129,28 @@ impl Pullers {
             addresses: Mutex::default(),
             wake: Mutex::default(),
             running: Mutex::default(),
+            recovered: watch::Sender::new(0),
         })
     }
 
     /// Starts what is missing for the origins of the roster and ends what left it.
     pub fn follow_roster(self: &Arc<Self>, parts: &Parts) {
+        self.follow(parts, |_| true);
+    }
+
+    /// Starts the recovery of our own logs alone.
+    pub fn follow_own(self: &Arc<Self>, parts: &Parts) {
+        self.follow(parts, |origin| *origin == parts.origin);
+    }
+
+    /// Waits until a peer has told all that it holds of each of our own logs.
+    pub async fn recovered(&self) {
+        let mut recovered = self.recovered.subscribe();
+        // The sender lives as long as the pullers.
+        let _all = recovered.wait_for(|lanes| *lanes >= Lane::ALL.len()).await;
+    }
+
+    fn follow(self: &Arc<Self>, parts: &Parts, wanted: impl Fn(&OriginId) -> bool) {
         let roster = parts.roster.current();
         let mut running = self.running.lock();
         running.retain(|log, stop| {
@@ -139,7 +160,7 @@ impl Pullers {
             }
             listed
         });
-        for origin in &roster.origins {
+        for origin in roster.origins.iter().filter(|origin| wanted(&origin.id)) {
             for lane in Lane::ALL {
                 let log = LogId::new(origin.id.to_string(), lane);
                 if running.contains_key(&log) {
@@ -231,13 +252,15 @@ impl Task {
         let mut origin_failed = false;
         loop {
             let holder = if own {
-                let Some(next) = self.others().into_iter().find(|other| !recovered_from.contains(other)) else {
-                    tokio::time::sleep(OWN_EVERY).await;
+                let unasked = self.others().into_iter().filter(|other| !recovered_from.contains(other)).collect();
+                let Some(next) = self.in_turn(unasked) else {
+                    tokio::time::sleep(if recovered_from.is_empty() { OWN_FIRST } else { OWN_EVERY }).await;
                     continue;
                 };
                 Some(next)
             } else if origin_failed {
-                self.relay()
+                let others = self.others();
+                self.in_turn(others)
             } else {
                 Some(self.origin.clone())
             };
@@ -249,6 +272,9 @@ impl Task {
             let failed = match end {
                 End::InOrder => false,
                 End::Recovered => {
+                    if recovered_from.is_empty() {
+                        self.pullers.recovered.send_modify(|lanes| *lanes += 1);
+                    }
                     recovered_from.extend(holder.clone());
                     continue;
                 }
@@ -271,8 +297,9 @@ impl Task {
                 }
             };
             if own && failed {
-                // A department that is away is not waited for: its turn comes again when it pokes.
-                recovered_from.extend(holder.clone());
+                // A department that is away is not waited for; it is asked again until it has answered once.
+                self.wait(pause).await;
+                pause = (pause * 2).min(BACK_OFF_MAX);
                 continue;
             }
             let by_origin = holder.as_ref() == Some(&self.origin);
@@ -304,11 +331,11 @@ impl Task {
         roster.origins.iter().map(|origin| &origin.id).filter(other).filter(known).cloned().collect()
     }
 
-    fn relay(&mut self) -> Option<OriginId> {
-        let others = self.others();
+    /// One of the holders, another one each time.
+    fn in_turn(&mut self, holders: Vec<OriginId>) -> Option<OriginId> {
         let turn = self.next_relay;
         self.next_relay = turn.wrapping_add(1);
-        others.get(turn.checked_rem(others.len())?).cloned()
+        holders.get(turn.checked_rem(holders.len())?).cloned()
     }
 
     fn tail(&self) -> Option<Position> {
