@@ -1,0 +1,108 @@
+//! Every command of the operator's guide is run, in the order of the guide, as an operator would type it; and the sample
+//! configuration beside it is read by the programs it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The longest that the whole guide may take, in seconds.
+const GUIDE_S_MAX: u32 = 180;
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
+/// The folder of the `campanile` program that was built beside this test; absent when there is none.
+fn program_folder() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    let folder = test.parent()?.parent()?.to_owned();
+    if folder.join("campanile").is_file() {
+        return Some(folder);
+    }
+    let is_required = std::env::var("CAMPANILE_TOOLS").is_ok_and(|value| value == "required");
+    assert!(
+        !is_required,
+        "CAMPANILE_TOOLS=required, but there is no campanile in {}; tests/run builds it",
+        folder.display()
+    );
+    None
+}
+
+/// The blocks that open with `# test: NAME`, with their names.
+fn blocks(guide: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    for part in guide.split("```sh\n").skip(1) {
+        let code = part.split("\n```").next().unwrap_or_default();
+        if let Some((first, rest)) = code.split_once('\n')
+            && let Some(name) = first.strip_prefix("# test: ")
+        {
+            blocks.push((name.to_owned(), rest.to_owned()));
+        }
+    }
+    blocks
+}
+
+#[test]
+fn blocks_are_found_by_their_mark() {
+    let found = blocks("a\n```sh\n# test: one\nx\ny\n```\n```sh\nnot this\n```\n```sh\n# test: two\nz\n```\n");
+    assert_eq!(found, [("one".to_owned(), "x\ny".to_owned()), ("two".to_owned(), "z".to_owned())]);
+}
+
+#[test]
+fn every_command_of_the_operators_guide_works() {
+    let Some(programs) = program_folder() else {
+        eprintln!("LEFT OUT: no campanile program beside this test; build it, and the operator's guide is run");
+        return;
+    };
+    let guide = std::fs::read_to_string(deploy().join("OPERATORS.md")).expect("the guide");
+    let blocks = blocks(&guide);
+    assert!(blocks.len() >= 8, "only {} blocks of the guide are marked as tests", blocks.len());
+    // One shell runs them all, since later blocks use what earlier ones define. What it started dies with it.
+    let mut script = "set -euo pipefail\ntrap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT\n".to_owned();
+    for (name, code) in &blocks {
+        script += &format!("echo '== {name}' >&2\n{code}\n");
+    }
+    script += "trap - EXIT\necho '== done' >&2\n";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("guide.sh"), script).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("timeout")
+        .args([&GUIDE_S_MAX.to_string(), "bash", "guide.sh"])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .env_remove("CAMPANILE_PROFILE")
+        .env_remove("CAMPANILE_NODE")
+        .output()
+        .expect("timeout and bash run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let logs: String = ["edb", "fsd", "had"]
+        .iter()
+        .filter_map(|name| {
+            let log = std::fs::read_to_string(folder.path().join(format!("{name}.log"))).ok()?;
+            let lines: Vec<&str> = log.lines().collect();
+            Some(format!("-- {name}\n{}\n", lines[lines.len().saturating_sub(15)..].join("\n")))
+        })
+        .collect();
+    assert!(
+        output.status.success() && said.trim_end().ends_with("== done"),
+        "the guide stopped ({}):\n{said}\n{}\n{logs}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[test]
+fn the_sample_of_a_node_is_read() {
+    let config = campanile_node::Config::load(&deploy().join("node.sample.yaml")).expect("the sample");
+    assert_eq!(config.member.root.keys.len(), 3);
+    assert!(config.member.certificate.ends_with("edb/nodes/node-1/tls.pem"), "paths are relative to the file");
+    assert!(!config.member.development, "a sample for a real node does not accept development rosters");
+}
+
+#[test]
+fn the_sample_of_a_gateway_is_read() {
+    let config =
+        campanile_cli::node_run::GatewayConfig::load(&deploy().join("gateway.sample.yaml")).expect("the sample");
+    assert_eq!(config.gateway.channels.len(), 1);
+    assert!(config.gateway.exercises.is_some_and(|exercises| exercises.http != config.gateway.http));
+}
