@@ -76,7 +76,7 @@ fn every_manifest_says_what_its_crate_is_for() {
         .filter(|path| {
             let text = text(path).unwrap();
             let description = text.lines().find_map(|line| line.strip_prefix("description = "));
-            !description.is_some_and(|words| words.len() > 20)
+            description.is_none_or(|words| words.len() <= 20)
         })
         .collect();
     none(&faults, "write one sentence as `description`");
