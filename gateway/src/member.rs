@@ -112,12 +112,11 @@ impl Member for OnBus {
     }
 
     fn forks(&self) -> Result<Vec<Place>, Error> {
-        let place = |evidence: campanile_log::Evidence| {
-            let origin = evidence.log.origin.parse().ok()?;
-            let (epoch, seq) = evidence.position.place();
-            Some(Place { origin, lane: evidence.log.lane.as_str().to_owned(), epoch, seq })
+        let place = |(log, (epoch, seq)): (campanile_log::LogId, (u64, u64))| {
+            let origin = log.origin.parse().ok()?;
+            Some(Place { origin, lane: log.lane.as_str().to_owned(), epoch, seq })
         };
-        Ok(self.0.store().evidence()?.into_iter().filter_map(place).collect())
+        Ok(self.0.forks()?.into_iter().filter_map(place).collect())
     }
 
     fn rows(&self, prefix: &str) -> Result<Rows, Error> {

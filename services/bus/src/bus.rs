@@ -4,6 +4,7 @@
 //! the pulling of every other origin's logs, the announcing of this node, the ticks that the rules ask for. The owner
 //! adds the services it wants to [`Bus::peer_service`] and serves them with [`crate::transport`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use crate::pull::{self, Pullers};
 use crate::record::{Audience, Body, Content, Draft};
 use crate::tails::Tails;
 use crate::transport::Channels;
-use crate::verify::Verifier;
+use crate::verify::{self, Verifier};
 
 /// How often the clock is looked at while a tick is due; the clock may be set by a test or by an operator.
 const TICK_EVERY: Duration = Duration::from_millis(50);
@@ -369,6 +370,14 @@ impl Bus {
     /// When the store cannot be read.
     pub fn state_rows(&self, prefix: &[u8]) -> Result<Vec<pipeline::StateRow>, campanile_log::Error> {
         pipeline::read_rows(self.0.store.as_ref(), &[OWNER_PREFIX, prefix].concat())
+    }
+
+    /// The logs that have forked, each with the first place in doubt; settled forks are left out.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn forks(&self) -> Result<BTreeMap<LogId, (u64, u64)>, campanile_log::Error> {
+        Ok(verify::open_forks(&self.0.store.evidence()?, &self.0.roster.current()))
     }
 
     /// The projection of current alerts. Hold the lock briefly: the pipeline waits for it.

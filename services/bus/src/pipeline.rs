@@ -52,6 +52,9 @@ const DEFERRED_MAX: usize = 4_096;
 /// How many records may follow from one arrival; a bound beside the depth limit of the rules.
 const DERIVED_MAX: usize = 4_096;
 
+/// How many contradicting records are kept in mind; the store bounds them for each log.
+const EVIDENCE_MAX: usize = 1_024;
+
 const EVALUATED_ROW: &[u8] = b"bus/evaluated";
 const DERIVE_PREFIX: &[u8] = b"derive/";
 
@@ -316,6 +319,7 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
         due: due_sender,
         deferred: VecDeque::new(),
         times: HashMap::new(),
+        evidence: Vec::new(),
     };
     committer.reload()?;
     let thread = std::thread::Builder::new()
@@ -357,6 +361,8 @@ struct Committer {
     deferred: VecDeque<Arc<Arrival>>,
     /// The header time of the last record of each log.
     times: HashMap<LogId, Timestamp>,
+    /// Records that contradict those held.
+    evidence: Vec<Evidence>,
 }
 
 enum Answer {
@@ -485,6 +491,7 @@ impl Committer {
                 self.times.insert(log, crate::record::open_header(&entry.header)?.time);
             }
         }
+        self.evidence = store.evidence()?;
         self.deferred.clear();
         let Some(derive) = &mut self.parts.derive else { return Ok(()) };
         let rows = read_rows(store.as_ref(), DERIVE_PREFIX)?;
@@ -575,7 +582,13 @@ impl Turn<'_, '_> {
                 let stored = self.replica(*checked)?;
                 answers.push(Answer::Replica(reply, stored));
             }
-            Work::Evidence(evidence) => self.batch.evidence(*evidence)?,
+            Work::Evidence(evidence) => {
+                self.batch.evidence((*evidence).clone())?;
+                let known = self.committer.evidence.iter().any(|other| other.position == evidence.position);
+                if !known && self.committer.evidence.len() < EVIDENCE_MAX {
+                    self.committer.evidence.push(*evidence);
+                }
+            }
             Work::Checkpoint { log, bytes } => self.batch.checkpoint(&log, &bytes)?,
             Work::Sweep => {
                 let now = self.committer.parts.clock.now();
@@ -777,12 +790,23 @@ impl Turn<'_, '_> {
         let log = &arrival.entry.log;
         let previous_time = self.committer.times.insert(log.clone(), arrival.header.time);
         let reader = arrival.header.reader_version_min > crate::record::READER_VERSION;
+        let held = self.in_doubt(arrival);
         match (&mut self.committer.parts.derive, &arrival.body) {
-            (Some(derive), Some(body)) if arrival.entry.standing == Standing::Counted && !reader => {
+            (Some(derive), Some(body)) if arrival.entry.standing == Standing::Counted && !reader && !held => {
                 derive.apply(&Event { arrival, body, previous_time })
             }
             _ => Derived::default(),
         }
+    }
+
+    /// True when the record stands in a log that has forked before it: no effect may rest on it by itself.
+    fn in_doubt(&self, arrival: &Arrival) -> bool {
+        if self.committer.evidence.is_empty() {
+            return false;
+        }
+        let roster = self.committer.parts.roster.current();
+        let forks = crate::verify::open_forks(&self.committer.evidence, &roster);
+        forks.get(&arrival.entry.log).is_some_and(|first| arrival.entry.position.place() >= *first)
     }
 
     /// Takes a record into the projection of current alerts.

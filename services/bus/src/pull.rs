@@ -375,6 +375,13 @@ impl Task {
             view.last_error.clear();
         });
         info!(%holder, "Pulling");
+        if self.origin == self.parts.origin && self.log.lane == Lane::Urgent {
+            // We were away for this peer: it need not wait for its next attempt, nor take our logs from others.
+            match tokio::time::timeout(CALL_WITHIN, client.poke(wire::PokeRequest {})).await {
+                Ok(Ok(_)) => {}
+                failed => debug!(%holder, ?failed, "A peer was not told that we are back"),
+            }
+        }
         self.parts.metrics.streams.inc();
         let end =
             Stream { task: self, holder, by_origin, client, requests, in_flight: FuturesOrdered::new(), returned: 0 }
@@ -429,7 +436,8 @@ struct Stream<'t> {
 impl Stream<'_> {
     async fn run(mut self, mut messages: tonic::Streaming<wire::PullResponse>) -> End {
         let turn = tokio::time::sleep(RELAY_TURN);
-        tokio::pin!(turn);
+        let wake = self.task.wake.notified();
+        tokio::pin!(turn, wake);
         let own = self.task.origin == self.task.parts.origin;
         loop {
             let room = self.in_flight.len() < IN_FLIGHT_MAX;
@@ -456,6 +464,8 @@ impl Stream<'_> {
                     }
                 }
                 () = &mut turn, if !self.by_origin && !own => return End::InOrder,
+                // The origin is back, or has moved.
+                () = &mut wake, if !self.by_origin && !own => return End::InOrder,
             }
         }
     }
@@ -503,10 +513,7 @@ impl Stream<'_> {
                 None
             }
             Verdict::NeedsRoster(number) => Some(End::Failed(format!("roster {number} could not be had"))),
-            Verdict::Refuse(reason) => {
-                self.keep_evidence(&record).await;
-                Some(End::Distrusted(reason))
-            }
+            Verdict::Refuse(reason) => Some(End::Distrusted(reason)),
         }
     }
 
@@ -542,17 +549,16 @@ impl Stream<'_> {
     /// Two records stand at one position: the other one is kept, if its origin made it.
     async fn fork(&mut self, record: &wire::Record, reason: &str) -> Option<End> {
         let parts = &self.task.parts;
-        if let Verdict::Append(checked) = parts.verifier.judge(&self.task.log, record, false) {
-            let replica = &checked.replica;
-            warn!(log = %self.task.log, epoch = replica.epoch, seq = replica.seq, "A log has forked; evidence is kept");
+        // Only what the origin's own good key has signed proves anything: a relay must not be able to accuse it.
+        if let Ok(header) = parts.verifier.proves(&self.task.log, record) {
+            warn!(log = %self.task.log, epoch = header.epoch, seq = header.seq, "A log has forked; evidence is kept");
             parts.metrics.forks.inc();
-            self.keep_evidence(record).await;
+            self.keep_evidence(record, &header).await;
         }
         Some(End::Distrusted(reason.into()))
     }
 
-    async fn keep_evidence(&self, record: &wire::Record) {
-        let Ok(header) = record::open_header(&record.header) else { return };
+    async fn keep_evidence(&self, record: &wire::Record, header: &record::Header) {
         let hash = campanile_log::Hash::of(&record.header);
         let evidence = Evidence {
             log: self.task.log.clone(),

@@ -8,13 +8,14 @@
 //!
 //! *Count* then asks for the key's range, the right to originate and the schema; see [`crate::count`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use campanile_alert::Vocabulary;
 use campanile_discovery::keys::Signature;
 use campanile_discovery::roster::{Lane as KeyLane, Roster, RosterHandle, SignedRoster};
-use campanile_log::{Lane, LogId, Replica, Standing};
+use campanile_log::{Evidence, Lane, LogId, Replica, Standing};
 use campanile_proto::bus::v1 as wire;
 
 use crate::count;
@@ -67,6 +68,21 @@ impl Verifier {
             Err(reason) => return Verdict::Refuse(reason),
         };
         Verdict::Append(Box::new(self.checked(&current, header, record, signed)))
+    }
+
+    /// Opens a record that its origin has signed with a key that is good at its position: proof that it made it.
+    ///
+    /// # Errors
+    /// Why it proves nothing.
+    pub fn proves(&self, log: &LogId, record: &wire::Record) -> Result<Header, String> {
+        let header = record::open_header(&record.header).map_err(|error| error.to_string())?;
+        if header.log != *log || header.federation != self.federation {
+            return Err(format!("the record belongs to {} of {}", header.log, header.federation));
+        }
+        match self.signed(&self.roster.current(), &header, record)? {
+            Signed::Good => Ok(header),
+            Signed::Uncounted(reason) => Err(reason),
+        }
     }
 
     /// Checks the signature with the keys of the origin; an error means that nothing shows the origin made it.
@@ -140,6 +156,26 @@ impl Verifier {
 enum Signed {
     Good,
     Uncounted(String),
+}
+
+/// The first place of each log from which on it has forked, as far as that is not settled.
+///
+/// A fork is settled when the roster has ended the key that signed both records: what the key signed after its end does
+/// not count, and what another key signs is not in doubt.
+pub fn open_forks(evidence: &[Evidence], roster: &Roster) -> BTreeMap<LogId, (u64, u64)> {
+    let mut forks = BTreeMap::new();
+    for other in evidence {
+        let settled = record::open_header(&other.header).ok().and_then(|header| {
+            let keys = &roster.origin(&header.origin)?.keys;
+            keys.iter().find(|key| key.id.to_string() == header.key_id).map(|key| !key.until.is_empty())
+        });
+        if settled != Some(true) {
+            let place = other.position.place();
+            let first = forks.entry(other.log.clone()).or_insert(place);
+            *first = (*first).min(place);
+        }
+    }
+    forks
 }
 
 /// A lane, in the words of the roster's keys.
