@@ -206,6 +206,7 @@ impl Bus {
             checkpoints,
             pullers: Arc::clone(&pullers),
             streams: Peers::stream_bound(),
+            stop: stop.clone(),
         };
         let bus = Self(Arc::new(Inner {
             federation: options.federation,
@@ -453,6 +454,11 @@ impl Bus {
     /// Becomes true when the disk has failed and the process must end.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.0.pipeline.failed()
+    }
+
+    /// Is cancelled when the member ends: streams to peers and clients end with it.
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.stop.clone()
     }
 
     /// Ends every task and finishes what waits for the disk.

@@ -19,6 +19,7 @@ use campanile_proto::convert;
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
@@ -56,6 +57,7 @@ pub struct Peers {
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) pullers: Arc<Pullers>,
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
+    pub(crate) stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Peers {
@@ -232,6 +234,8 @@ impl Pull {
         let mut bookmark = tokio::time::interval(BOOKMARK_EVERY);
         let end = tokio::time::sleep(STREAM_AGE_MAX);
         tokio::pin!(end);
+        // Without this a stream would hold the connection open, and with it a node that has ended.
+        let stop = self.peers.stop.clone();
         loop {
             tail.borrow_and_update();
             self.send_records().await?;
@@ -240,6 +244,7 @@ impl Pull {
                 message = requests.message() => self.credit(message)?,
                 _ = bookmark.tick() => self.bookmark(&tail).await?,
                 _ = roster.changed() => self.judge_again().await?,
+                () = stop.cancelled() => return self.fail(Status::unavailable("the node is ending")).await,
                 () = &mut end => return self.fail(Status::aborted("the stream is an hour old; open another")).await,
             }
         }

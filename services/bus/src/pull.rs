@@ -496,12 +496,11 @@ impl Stream<'_> {
     async fn record(&mut self, record: wire::Record) -> Option<End> {
         let parts = &self.task.parts;
         let verdict = match parts.verifier.judge(&self.task.log, &record, self.by_origin) {
-            Verdict::NeedsRoster(number) => {
-                if let Err(reason) = self.fetch_rosters(number).await {
-                    return Some(End::Failed(reason));
-                }
-                parts.verifier.judge(&self.task.log, &record, self.by_origin)
-            }
+            Verdict::NeedsRoster(number) => match self.fetch_rosters(number).await {
+                Ok(()) => parts.verifier.judge(&self.task.log, &record, self.by_origin),
+                Err(NoRoster::Unknown) => parts.verifier.judge_without_roster(&self.task.log, &record, self.by_origin),
+                Err(NoRoster::Failed(reason)) => return Some(End::Failed(reason)),
+            },
             verdict => verdict,
         };
         match verdict {
@@ -586,7 +585,7 @@ impl Stream<'_> {
         if bookmark.roster > parts.roster.current().number
             && let Err(reason) = self.fetch_rosters(bookmark.roster).await
         {
-            debug!(%reason, "A newer roster could not be fetched");
+            debug!(?reason, "A newer roster could not be fetched");
         }
         if let Some(checkpoint) = &bookmark.checkpoint {
             return self.checkpoint(checkpoint).await;
@@ -626,22 +625,45 @@ impl Stream<'_> {
         None
     }
 
-    async fn fetch_rosters(&mut self, number: u64) -> Result<(), String> {
-        let roster = &self.task.parts.roster;
-        let from = roster.current().number;
+    async fn fetch_rosters(&mut self, number: u64) -> Result<(), NoRoster> {
+        let from = self.task.parts.roster.current().number;
         if number.saturating_sub(from) > ROSTERS_MAX {
-            return Err(format!("{} is {ROSTERS_MAX} rosters ahead of us", self.holder));
+            // Nobody is that far ahead in earnest; its newest tells whether this holder is.
+            let newest = self.get_roster(None).await?.number;
+            let far = format!("{} is {ROSTERS_MAX} rosters ahead of us", self.holder);
+            return Err(if newest < number { NoRoster::Unknown } else { NoRoster::Failed(far) });
         }
         for number in from + 1..=number {
-            let request = wire::GetRosterRequest { number: Some(number) };
-            let response = tokio::time::timeout(CALL_WITHIN, self.client.get_roster(request))
-                .await
-                .map_err(|_| "the roster did not come within 5 s".to_owned())?
-                .map_err(|status| reason_of(&status))?;
-            roster.offer(&response.into_inner().envelope).map_err(|error| error.to_string())?;
+            let response = match self.get_roster(Some(number)).await {
+                Err(NoRoster::Unknown) if self.get_roster(None).await?.number >= number => {
+                    return Err(NoRoster::Failed(format!("{} does not hold roster {number} any more", self.holder)));
+                }
+                response => response?,
+            };
+            let offered = self.task.parts.roster.offer(&response.envelope);
+            offered.map_err(|error| NoRoster::Failed(error.to_string()))?;
         }
         Ok(())
     }
+
+    async fn get_roster(&mut self, number: Option<u64>) -> Result<wire::GetRosterResponse, NoRoster> {
+        let request = wire::GetRosterRequest { number };
+        match tokio::time::timeout(CALL_WITHIN, self.client.get_roster(request)).await {
+            Err(_) => Err(NoRoster::Failed("the roster did not come within 5 s".into())),
+            Ok(Err(status)) if status.code() == tonic::Code::NotFound => Err(NoRoster::Unknown),
+            Ok(Err(status)) => Err(NoRoster::Failed(reason_of(&status))),
+            Ok(Ok(response)) => Ok(response.into_inner()),
+        }
+    }
+}
+
+/// Why a roster could not be had from a holder.
+#[derive(Debug)]
+enum NoRoster {
+    /// The holder's newest is an older one: whoever named it made it up.
+    Unknown,
+    /// It may come later.
+    Failed(String),
 }
 
 /// A status as one line: what went wrong, with what lies under it.

@@ -125,6 +125,8 @@ pub struct Header {
     pub audience: Audience,
     /// SHA-256 of the body.
     pub body_hash: Hash,
+    /// The first field that is missing or out of range though the record chains; such a record never counts.
+    pub fault: Option<&'static str>,
 }
 
 /// A decoded body.
@@ -290,23 +292,25 @@ impl Seal<'_> {
             urgent: draft.urgent,
             audience: draft.audience.clone(),
             body_hash,
+            fault: None,
         };
         (Sealed { header: bytes, body, signatures }, decoded)
     }
 }
 
-/// Decodes a header and checks every field that the bus relies on.
+/// Decodes a header.
+///
+/// What the chain stands on must be there. Any other field that is missing or out of range is named in
+/// [`Header::fault`] and gets the most careful value instead: the record is kept and never counts, so that nothing an
+/// origin writes stops its own log.
 ///
 /// # Errors
-/// [`Error`] when it is not readable or a field is missing or out of range.
+/// [`Error`] when it is not readable, or its place in the chain is missing or out of range.
 pub fn open_header(bytes: &[u8]) -> Result<Header, Error> {
     if bytes.len() > RECORD_BYTES_MAX {
         return Err(Error::TooLarge(bytes.len()));
     }
     let header = wire::RecordHeader::decode(bytes).map_err(Error::Header)?;
-    if header.format == 0 {
-        return Err(Error::Field("format"));
-    }
     let origin: OriginId = header.origin.parse().map_err(|_| Error::Field("origin"))?;
     let lane = lane_from_wire(header.lane()).ok_or(Error::Field("lane"))?;
     if header.epoch == 0 || header.epoch > campanile_log::epoch::MAX {
@@ -325,21 +329,22 @@ pub fn open_header(bytes: &[u8]) -> Result<Header, Error> {
         Some(link) => Some(Link { epoch: link.epoch, seq: link.seq, hash: hash(&link.hash, "link")? }),
         None => None,
     };
-    let time = convert::timestamp_from_wire(header.time.as_ref(), "time").map_err(|_| Error::Field("time"))?;
-    let status = convert::status_from_wire(header.status).map_err(|_| Error::Field("status"))?;
-    let exercise = match &header.exercise_id {
-        Some(id) => Some(ExerciseId::try_new(id.clone()).map_err(|_| Error::Field("exercise id"))?),
-        None => None,
-    };
-    let world = World::of(status, exercise.as_ref()).map_err(|_| Error::Field("exercise id"))?;
+    let mut faults = Faults::default();
+    faults.check(header.format != 0, "format");
+    let time = convert::timestamp_from_wire(header.time.as_ref(), "time").ok();
+    let time = faults.or(time, "time", Timestamp::UNIX_EPOCH);
+    let status = faults.or(convert::status_from_wire(header.status).ok(), "status", Status::Test);
+    let exercise = header.exercise_id.clone().map(|id| ExerciseId::try_new(id).ok());
+    faults.check(!matches!(exercise, Some(None)), "exercise id");
+    let exercise = exercise.flatten();
+    let world = faults.or(World::of(status, exercise.as_ref()).ok(), "exercise id", World::Test);
     let in_exercise_lane = matches!(status, Status::Exercise | Status::Test) || exercise.is_some();
-    if in_exercise_lane != (lane == Lane::Exercise) {
-        return Err(Error::Field("lane for its status"));
-    }
-    let audience = header.audience.as_ref().ok_or(Error::Field("audience"))?;
-    if audience.departments.len() > 256 {
-        return Err(Error::Field("audience"));
-    }
+    faults.check(in_exercise_lane == (lane == Lane::Exercise), "lane for its status");
+    let audience = header.audience.as_ref().and_then(|audience| {
+        let scope = scope_from_wire(audience.scope()).filter(|_| audience.departments.len() <= 256)?;
+        Some(Audience { scope, departments: audience.departments.clone() })
+    });
+    let nobody = Audience { scope: Scope::Private, departments: Vec::new() };
     Ok(Header {
         reader_version_min: header.reader_version_min,
         federation: header.federation.clone(),
@@ -354,26 +359,45 @@ pub fn open_header(bytes: &[u8]) -> Result<Header, Error> {
         key_id: header.key_id.clone(),
         status,
         world,
-        kind: kind_from_wire(header.kind()).ok_or(Error::Field("kind"))?,
+        kind: faults.or(kind_from_wire(header.kind()), "kind", Kind::Tick),
         urgent: header.urgent,
-        audience: Audience {
-            scope: scope_from_wire(audience.scope()).ok_or(Error::Field("audience scope"))?,
-            departments: audience.departments.clone(),
-        },
-        body_hash: hash(&header.body_hash, "body hash")?,
+        audience: faults.or(audience, "audience", nobody),
+        body_hash: faults.or(hash(&header.body_hash, "body hash").ok(), "body hash", Hash::ZERO),
+        fault: faults.0,
     })
+}
+
+/// The first fault of a header that chains.
+#[derive(Default)]
+struct Faults(Option<&'static str>);
+
+impl Faults {
+    fn check(&mut self, good: bool, field: &'static str) {
+        if !good {
+            self.0.get_or_insert(field);
+        }
+    }
+
+    fn or<T>(&mut self, value: Option<T>, field: &'static str, otherwise: T) -> T {
+        self.check(value.is_some(), field);
+        value.unwrap_or(otherwise)
+    }
 }
 
 /// Checks a body against its header and decodes it.
 ///
 /// # Errors
-/// [`Error`] when the hash differs, the body is not readable, or the alert in it breaks the domain's rules.
+/// [`Error`] when the hash differs, the header has a fault, the body is not readable, or the alert in it breaks the
+/// domain's rules.
 pub fn open_body(header: &Header, bytes: &Bytes) -> Result<Body, Error> {
     if bytes.len() > RECORD_BYTES_MAX {
         return Err(Error::TooLarge(bytes.len()));
     }
     if Hash::of(bytes) != header.body_hash {
         return Err(Error::BodyHash);
+    }
+    if let Some(field) = header.fault {
+        return Err(Error::Field(field));
     }
     let body = wire::RecordBody::decode(bytes.clone()).map_err(Error::Body)?;
     if body.causes.len() > CAUSES_MAX {

@@ -47,22 +47,34 @@ pub struct Verifier {
 impl Verifier {
     /// Judges a record of `log` that a holder served; `by_origin` says that the holder is the origin itself.
     pub fn judge(&self, log: &LogId, record: &wire::Record, by_origin: bool) -> Verdict {
-        let size = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
-        if size > record::RECORD_BYTES_MAX {
-            return Verdict::Refuse(record::Error::TooLarge(size).to_string());
-        }
+        self.judged(log, record, by_origin, false)
+    }
+
+    /// Judges a record that names a roster which its holder does not have either: it chains and does not count.
+    pub fn judge_without_roster(&self, log: &LogId, record: &wire::Record, by_origin: bool) -> Verdict {
+        self.judged(log, record, by_origin, true)
+    }
+
+    fn judged(&self, log: &LogId, record: &wire::Record, by_origin: bool, no_roster: bool) -> Verdict {
         let header = match record::open_header(&record.header) {
             Ok(header) => header,
             Err(error) => return Verdict::Refuse(error.to_string()),
         };
-        if header.log != *log || header.federation != self.federation {
-            return Verdict::Refuse(format!("the record belongs to {} of {}", header.log, header.federation));
+        if header.log != *log {
+            return Verdict::Refuse(format!("the record belongs to {}", header.log));
         }
         let current = self.roster.current();
-        if header.roster > current.number {
+        let unknown = header.roster > current.number;
+        if unknown && !no_roster {
             return Verdict::NeedsRoster(header.roster);
         }
         let signed = match self.signed(&current, &header, record) {
+            Ok(Signed::Good) if unknown => {
+                Signed::Uncounted(format!("it names roster {}, which who served it does not have", header.roster))
+            }
+            Ok(Signed::Good) if header.federation != self.federation => {
+                Signed::Uncounted(format!("the record is of federation {}", header.federation))
+            }
             Ok(signed) => signed,
             Err(reason) if by_origin => Signed::Uncounted(reason),
             Err(reason) => return Verdict::Refuse(reason),
@@ -105,16 +117,20 @@ impl Verifier {
     }
 
     fn checked(&self, current: &Arc<SignedRoster>, header: Header, record: &wire::Record, signed: Signed) -> Checked {
+        let size = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
         let (body, unreadable) = match &record.body {
-            None => (None, None),
+            None if header.fault.is_none() => (None, None),
+            None => (None, header.fault.map(record::Error::Field)),
+            Some(_) if size > record::RECORD_BYTES_MAX => (None, Some(record::Error::TooLarge(size))),
             Some(bytes) => match record::open_body(&header, bytes) {
                 Ok(body) => (Some(body), None),
                 Err(error) => (None, Some(error)),
             },
         };
-        // Bytes that are not the signed ones are no body at all; another holder may have the true ones.
+        // Bytes that are not the signed ones are no body at all; another holder may have the true ones. Too many bytes
+        // are not kept either: the header alone holds the place in the chain.
         let bytes = match &unreadable {
-            Some(record::Error::BodyHash) => None,
+            Some(record::Error::BodyHash | record::Error::TooLarge(_)) => None,
             _ => record.body.clone(),
         };
         let named = self.roster.at(header.roster);

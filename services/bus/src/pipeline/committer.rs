@@ -1,0 +1,202 @@
+//! The thread that commits: it takes what waits, has a [`Turn`] made of it, and answers when the disk has.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use campanile_alert::Timestamp;
+use campanile_log::{Evidence, LogId};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, warn};
+
+use super::turn::Turn;
+use super::{
+    BATCH_MAX, DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Shared, StartError, Stored,
+    Waiting, read_rows, reopen,
+};
+use crate::current::Current;
+use crate::derive::Arrival;
+use crate::tails::Tails;
+
+pub(super) struct Committer {
+    pub(super) parts: Parts,
+    pub(super) current: Arc<Mutex<Current>>,
+    pub(super) tails: Arc<Tails>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) due: watch::Sender<Option<Timestamp>>,
+    /// Arrivals that are stored and not yet evaluated, oldest first.
+    pub(super) deferred: VecDeque<Arc<Arrival>>,
+    /// The header time of the last record of each log.
+    pub(super) times: HashMap<LogId, Timestamp>,
+    /// Records that contradict those held.
+    pub(super) evidence: Vec<Evidence>,
+}
+
+pub(super) enum Answer {
+    Publish(oneshot::Sender<Result<Published, PublishError>>, Result<Published, PublishError>),
+    Replica(oneshot::Sender<Stored>, Stored),
+}
+
+impl Committer {
+    pub(super) fn run(mut self) {
+        loop {
+            let Some(work) = self.take() else { break };
+            if let Err(failure) = self.commit(work)
+                && failure.is_fatal()
+            {
+                error!(error = %chain_of(&failure), "The store failed; the node must end");
+                break;
+            }
+        }
+        self.shared.urgent_room.close();
+        self.shared.other_room.close();
+        let mut queues = self.shared.queues.lock();
+        let was_closed = queues.closed;
+        queues.closed = true;
+        queues.urgent.clear();
+        queues.other.clear();
+        drop(queues);
+        if !was_closed {
+            self.shared.failed.send_replace(true);
+        }
+    }
+
+    /// Waits for work; an empty batch means there is evaluation to go on with, `None` means the end.
+    fn take(&self) -> Option<Vec<Waiting>> {
+        let mut queues = self.shared.queues.lock();
+        loop {
+            let full = self.deferred.len() >= DEFERRED_MAX;
+            let ready = queues.urgent.len() + queues.other.len();
+            if !full && ready > 0 {
+                let urgent = queues.urgent.len().min(BATCH_MAX);
+                let mut batch: Vec<Waiting> = queues.urgent.drain(..urgent).collect();
+                let other = queues.other.len().min(BATCH_MAX - urgent);
+                batch.extend(queues.other.drain(..other));
+                return Some(batch);
+            }
+            if !self.deferred.is_empty() {
+                return Some(Vec::new());
+            }
+            if queues.closed {
+                return None;
+            }
+            self.shared.wake.wait(&mut queues);
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Waiting>) -> Result<(), campanile_log::Error> {
+        let started = Instant::now();
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut arrivals = Vec::with_capacity(batch.len());
+        let mut permits = Vec::with_capacity(batch.len());
+        let mut works = Vec::with_capacity(batch.len());
+        for waiting in batch {
+            permits.push(waiting._permit);
+            works.push(waiting.work);
+        }
+        let store = Arc::clone(&self.parts.store);
+        let mut works = Some(works);
+        let result = store.commit(&mut |batch| {
+            let mut turn = Turn { committer: self, batch, arrivals: &mut arrivals, rules: Duration::ZERO };
+            turn.evaluate()?;
+            for work in works.take().unwrap_or_default() {
+                turn.work(work, &mut answers)?;
+            }
+            turn.finish()
+        });
+        self.parts.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        match &result {
+            Ok(()) => {
+                self.announce(&arrivals);
+                for answer in answers {
+                    send(answer);
+                }
+            }
+            Err(failure) => {
+                self.parts.metrics.commits_failed.inc();
+                let refusal = match failure {
+                    campanile_log::Error::Full { .. } => PublishError::Full,
+                    _ => PublishError::Failed,
+                };
+                warn!(error = %failure, "A commit failed");
+                for answer in answers {
+                    send(match answer {
+                        Answer::Publish(reply, _) => Answer::Publish(reply, Err(refusal.clone())),
+                        Answer::Replica(reply, _) => Answer::Replica(reply, Stored::Failed),
+                    });
+                }
+                if !failure.is_fatal()
+                    && let Err(error) = self.reload()
+                {
+                    error!(%error, "The state could not be read back after a failed commit; the node must end");
+                    return Err(campanile_log::Error::Poisoned);
+                }
+            }
+        }
+        self.due.send_if_modified(|due| {
+            let next = self.parts.derive.as_ref().and_then(|derive| derive.due());
+            std::mem::replace(due, next) != next
+        });
+        drop(permits);
+        result
+    }
+
+    fn announce(&self, arrivals: &[Arc<Arrival>]) {
+        for arrival in arrivals {
+            self.parts.metrics.record_stored(arrival);
+        }
+        self.tails.advance(arrivals);
+    }
+
+    /// Takes current alerts, rules and times up again from what the store holds.
+    pub(super) fn reload(&mut self) -> Result<(), StartError> {
+        let store = Arc::clone(&self.parts.store);
+        self.current.lock().restore(store.as_ref())?;
+        self.times.clear();
+        for (log, tail) in store.logs() {
+            if let Some(entry) = store.get(&log, tail.epoch, tail.seq)? {
+                self.times.insert(log, crate::record::open_header(&entry.header)?.time);
+            }
+        }
+        self.evidence = store.evidence()?;
+        self.deferred.clear();
+        let Some(derive) = &mut self.parts.derive else { return Ok(()) };
+        let rows = read_rows(store.as_ref(), DERIVE_PREFIX)?;
+        derive.restore(rows).map_err(|reason| StartError::State { part: "rules", reason })?;
+        // A store without the row has had no rules so far: they begin with what comes, and wake no old alert.
+        let mut after = match store.state(EVALUATED_ROW)? {
+            Some(row) => row.try_into().map(u64::from_be_bytes).unwrap_or_default(),
+            None => store.last_arrival(),
+        };
+        while after < store.last_arrival() {
+            let entries = store.arrivals(after, 1_000, 64 << 20)?;
+            let Some(last) = entries.last() else { break };
+            after = last.arrival;
+            for entry in entries {
+                self.deferred.push_back(Arc::new(reopen(entry)?));
+            }
+        }
+        self.due.send_replace(self.parts.derive.as_ref().and_then(|derive| derive.due()));
+        Ok(())
+    }
+}
+
+fn send(answer: Answer) {
+    // A caller that no longer waits has lost nothing: the record stands or not, and a repetition says which.
+    match answer {
+        Answer::Publish(reply, result) => drop(reply.send(result)),
+        Answer::Replica(reply, stored) => drop(reply.send(stored)),
+    }
+}
+
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,296 @@
+//! One commit in the making: each piece of work in turn, and what the rules make of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use campanile_alert::World;
+use campanile_log::{Accepted, Appended, Batch, Hash, Key, LogId, Standing};
+use rand::RngCore as _;
+use tracing::error;
+
+use super::committer::{Answer, Committer};
+use super::{
+    Checked, DERIVE_PREFIX, DERIVED_MAX, EVALUATED_ROW, EVIDENCE_MAX, PublishError, Published, RULES_BUDGET, Stored,
+    Work, identity_of,
+};
+use crate::count;
+use crate::derive::{Arrival, Derived, Event};
+use crate::record::{Content, Draft, Kind, Seal};
+
+/// One commit in the making.
+pub(super) struct Turn<'c, 'b> {
+    pub(super) committer: &'c mut Committer,
+    pub(super) batch: &'b mut dyn Batch,
+    pub(super) arrivals: &'c mut Vec<Arc<Arrival>>,
+    /// Time that the rules have taken in this commit.
+    pub(super) rules: Duration,
+}
+
+impl Turn<'_, '_> {
+    pub(super) fn work(&mut self, work: Work, answers: &mut Vec<Answer>) -> Result<(), campanile_log::Error> {
+        match work {
+            Work::Publish { draft, identity, reply } => {
+                let result = self.publish(*draft, identity)?;
+                answers.push(Answer::Publish(reply, result));
+            }
+            Work::Replica { checked, reply } => {
+                let stored = self.replica(*checked)?;
+                answers.push(Answer::Replica(reply, stored));
+            }
+            Work::Evidence(evidence) => {
+                self.batch.evidence((*evidence).clone())?;
+                let known = self.committer.evidence.iter().any(|other| other.position == evidence.position);
+                if !known && self.committer.evidence.len() < EVIDENCE_MAX {
+                    self.committer.evidence.push(*evidence);
+                }
+            }
+            Work::Checkpoint { log, bytes } => self.batch.checkpoint(&log, &bytes)?,
+            Work::Sweep => {
+                let now = self.committer.parts.clock.now();
+                let rows = self.committer.current.lock().sweep(now);
+                self.rows(rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        mut draft: Draft,
+        identity: Option<(Key, Hash)>,
+    ) -> Result<Result<Published, PublishError>, campanile_log::Error> {
+        if let Content::Alert { alert, .. } = &draft.body.content {
+            let current = self.committer.current.lock();
+            let world = World::of(draft.status, draft.exercise.as_ref());
+            if let Ok(world) = world {
+                let department = self.committer.parts.origin.department().clone();
+                let roster = self.committer.parts.roster.current();
+                if let Err(owner) = count::owns_references(&current, &roster, &department, &world, alert) {
+                    return Ok(Err(owner));
+                }
+            }
+        }
+        self.inherit_urgency(&mut draft);
+        match self.append(&draft, identity)? {
+            Some(Appended::New(entry)) => {
+                let arrival = self.arrivals.last().cloned();
+                let published = Published {
+                    log: entry.log.clone(),
+                    position: entry.position,
+                    duplicate: false,
+                    arrival: arrival.clone(),
+                };
+                if let Some(arrival) = arrival {
+                    self.follow(arrival)?;
+                }
+                Ok(Ok(published))
+            }
+            Some(Appended::Duplicate(first)) => {
+                Ok(Ok(Published { log: first.log, position: first.position, duplicate: true, arrival: None }))
+            }
+            Some(Appended::Conflict(_)) => {
+                let name = match &draft.body.content {
+                    Content::Alert { alert, .. } => alert.id().to_string(),
+                    _ => "the record".into(),
+                };
+                Ok(Err(PublishError::Conflict(name)))
+            }
+            None => Ok(Err(PublishError::TooLarge(crate::record::RECORD_BYTES_MAX + 1))),
+        }
+    }
+
+    /// What is about an urgent message is urgent: a Cancel must not wait behind routine work.
+    fn inherit_urgency(&self, draft: &mut Draft) {
+        let Content::Alert { alert, .. } = &draft.body.content else { return };
+        if draft.urgent || alert.referenced().is_empty() {
+            return;
+        }
+        let Ok(world) = World::of(draft.status, draft.exercise.as_ref()) else { return };
+        let department = self.committer.parts.origin.department();
+        let current = self.committer.current.lock();
+        draft.urgent = alert.referenced().iter().any(|id| current.is_urgent(department, &world, id));
+    }
+
+    /// Seals and appends one of our own records. `None` when it would be too large.
+    fn append(
+        &mut self,
+        draft: &Draft,
+        identity: Option<(Key, Hash)>,
+    ) -> Result<Option<Appended>, campanile_log::Error> {
+        let parts = &self.committer.parts;
+        let lane = draft.lane();
+        let log = LogId::new(parts.origin.to_string(), lane);
+        let keys = parts.keys.load();
+        let mut salt = [0; 16];
+        rand::rng().fill_bytes(&mut salt);
+        let now = parts.clock.now();
+        let seal = Seal {
+            federation: &parts.federation,
+            origin: &parts.origin,
+            roster: parts.roster.current().number,
+            time: now,
+            key: if lane == campanile_log::Lane::Exercise { &keys.exercise } else { &keys.live },
+            salt,
+        };
+        let (idempotency, content) = match identity {
+            Some((key, content)) => (Some(key), content),
+            None => (None, Hash::ZERO),
+        };
+        let mut header = None;
+        let appended = self.batch.draft(campanile_log::Draft {
+            log: log.clone(),
+            idempotency,
+            content,
+            seal: Box::new(|slot| {
+                let (sealed, decoded) = seal.seal(draft, &log, slot);
+                let size = sealed.header.len() + sealed.body.len() + sealed.signatures.len();
+                if size > crate::record::RECORD_BYTES_MAX {
+                    return Err(Box::new(crate::record::Error::TooLarge(size)));
+                }
+                header = Some(decoded);
+                Ok(sealed)
+            }),
+        });
+        let appended = match appended {
+            Err(campanile_log::Error::Caller(_)) => return Ok(None),
+            other => other?,
+        };
+        if let (Appended::New(entry), Some(header)) = (&appended, header) {
+            let arrival = Arrival {
+                entry: entry.clone(),
+                header: Arc::new(header),
+                body: Some(Arc::new(draft.body.clone())),
+                received: now,
+            };
+            self.arrivals.push(Arc::new(arrival));
+        }
+        Ok(Some(appended))
+    }
+
+    fn replica(&mut self, mut checked: Checked) -> Result<Stored, campanile_log::Error> {
+        if checked.replica.standing == Standing::Counted
+            && let (Some(body), Kind::Alert) = (&checked.body, checked.header.kind)
+            && let Content::Alert { alert, .. } = &body.content
+        {
+            let current = self.committer.current.lock();
+            let roster = self.committer.parts.roster.current();
+            let department = checked.header.origin.department();
+            if let Err(refusal) = count::owns_references(&current, &roster, department, &checked.header.world, alert) {
+                checked.replica.standing = Standing::NotCounted { reason: refusal.to_string() };
+            }
+        }
+        let received = self.committer.parts.clock.now();
+        let accepted = self.batch.replica(checked.replica)?;
+        match accepted {
+            Accepted::New(entry) => {
+                let arrival = Arc::new(Arrival { entry, header: checked.header, body: checked.body, received });
+                self.arrivals.push(Arc::clone(&arrival));
+                self.follow(arrival)?;
+                Ok(Stored::Durable)
+            }
+            // Its turn in the order of arrival has passed: people see it, and the rules do not.
+            Accepted::BodyAdded(entry) => {
+                let arrival = Arrival { entry, header: checked.header, body: checked.body, received };
+                self.note(&arrival)?;
+                Ok(Stored::Durable)
+            }
+            Accepted::Held => Ok(Stored::Durable),
+            Accepted::Refused(refusal) => Ok(Stored::Refused(refusal)),
+        }
+    }
+
+    /// Takes a stored record into the current alerts and puts it in line for the rules.
+    ///
+    /// The line is one for everything, effects included, so the rules see records in stored arrival order whether or
+    /// not they are behind.
+    fn follow(&mut self, arrival: Arc<Arrival>) -> Result<(), campanile_log::Error> {
+        self.note(&arrival)?;
+        if self.committer.parts.derive.is_some() {
+            self.committer.deferred.push_back(arrival);
+            self.evaluate()?;
+        }
+        Ok(())
+    }
+
+    /// Runs the rules over what is in line, for as long as the budget of this commit lasts.
+    pub(super) fn evaluate(&mut self) -> Result<(), campanile_log::Error> {
+        while self.rules < RULES_BUDGET {
+            let Some(arrival) = self.committer.deferred.pop_front() else { break };
+            let started = Instant::now();
+            let derived = self.apply(&arrival);
+            self.rules += started.elapsed();
+            for (key, value) in derived.state {
+                let key = [DERIVE_PREFIX, &key].concat();
+                self.batch.state(&key, value.as_deref())?;
+            }
+            if derived.drafts.len() > DERIVED_MAX {
+                error!(limit = DERIVED_MAX, "One record led to too many effects; the rest are dropped");
+            }
+            for mut draft in derived.drafts.into_iter().take(DERIVED_MAX) {
+                self.inherit_urgency(&mut draft);
+                let identity = identity_of(self.committer.parts.origin.department(), &draft);
+                if let Some(Appended::New(_)) = self.append(&draft, identity)?
+                    && let Some(effect) = self.arrivals.last().cloned()
+                {
+                    self.committer.parts.metrics.effects.inc();
+                    self.note(&effect)?;
+                    self.committer.deferred.push_back(effect);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, arrival: &Arrival) -> Derived {
+        let log = &arrival.entry.log;
+        let previous_time = self.committer.times.insert(log.clone(), arrival.header.time);
+        let reader = arrival.header.reader_version_min > crate::record::READER_VERSION;
+        let held = self.in_doubt(arrival);
+        match (&mut self.committer.parts.derive, &arrival.body) {
+            (Some(derive), Some(body)) if arrival.entry.standing == Standing::Counted && !reader && !held => {
+                derive.apply(&Event { arrival, body, previous_time })
+            }
+            _ => Derived::default(),
+        }
+    }
+
+    /// True when the record stands in a log that has forked before it: no effect may rest on it by itself.
+    fn in_doubt(&self, arrival: &Arrival) -> bool {
+        if self.committer.evidence.is_empty() {
+            return false;
+        }
+        let roster = self.committer.parts.roster.current();
+        let forks = crate::verify::open_forks(&self.committer.evidence, &roster);
+        forks.get(&arrival.entry.log).is_some_and(|first| arrival.entry.position.place() >= *first)
+    }
+
+    /// Takes a record into the projection of current alerts.
+    fn note(&mut self, arrival: &Arrival) -> Result<(), campanile_log::Error> {
+        let roster = self.committer.parts.roster.current();
+        let rows = self.committer.current.lock().apply(arrival, &roster);
+        self.rows(rows)
+    }
+
+    fn rows(&mut self, rows: Vec<crate::current::Row>) -> Result<(), campanile_log::Error> {
+        for (key, value) in rows {
+            self.batch.state(&key, value.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Writes down how far evaluation has come, in the commit that made it so.
+    pub(super) fn finish(&mut self) -> Result<(), campanile_log::Error> {
+        if self.committer.parts.derive.is_none() {
+            return Ok(());
+        }
+        let stored = match self.arrivals.last() {
+            Some(last) => last.entry.arrival,
+            None => self.committer.parts.store.last_arrival(),
+        };
+        let evaluated = match self.committer.deferred.front() {
+            Some(first) => first.entry.arrival.saturating_sub(1),
+            None => stored,
+        };
+        self.batch.state(EVALUATED_ROW, Some(&evaluated.to_be_bytes()))
+    }
+}

@@ -1,0 +1,199 @@
+//! `campanile bench`: what the project costs beside a floor that does the same steps bare, in one run.
+//!
+//! ```text
+//! publish  client ─mTLS─► fsd: [parse, judge] hash, sign, append, sync ─► answer
+//! chain    client ─mTLS─► fsd ─mTLS stream─► edb: verify, [rules] hash, sign, append, sync ─► gateway: verify, append, sync
+//! ```
+//!
+//! The floor ([`floor`]) does what is not in brackets, with the same TLS, the same gRPC library, the same keys and the
+//! same payload, over a plain file and `fdatasync`. The project ([`project`]) is the shipped binary: a node for fsd, one
+//! for edb with the shipped fire pack, and isd's gateway, each a process, over SQLite. Rounds of both alternate, and the
+//! median over the rounds is reported, because machines are noisy.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use campanile_alert::{Clock as _, xml};
+use campanile_discovery::SystemClock;
+use serde::Serialize;
+
+mod fires;
+pub mod floor;
+pub mod project;
+mod stats;
+
+use fires::Fires;
+use stats::{Sample, median};
+
+/// Measures the project beside its floor.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A data set of schools to use instead of the generated one; JSON in the form of the Education Bureau's list.
+    #[arg(long, value_name = "FILE")]
+    pub schools: Option<PathBuf>,
+    /// How often each measurement is made; the median is reported.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub rounds: u32,
+    /// Calls of one round, one at a time.
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(10..=2_000))]
+    pub calls: u32,
+    /// Also publish this many records to one node and report its memory.
+    #[arg(long, value_name = "N")]
+    pub records: Option<u32>,
+    /// The seed of the generated places.
+    #[arg(long, default_value_t = 20_261_122)]
+    pub seed: u64,
+    /// Print the result as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of the bench that runs as a process of its own; started by the bench itself.
+#[derive(Debug, clap::Subcommand)]
+pub enum Part {
+    /// A floor server.
+    Floor(floor::Args),
+    /// The gateway, which also says when each closure is durable.
+    Gateway(project::GatewayArgs),
+}
+
+/// One row of the result; times in microseconds, rates per second.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    floor_p50_us: f64,
+    floor_p99_us: f64,
+    p50_us: f64,
+    p99_us: f64,
+    ratio_p50: f64,
+    ratio_p99: f64,
+    floor_rate: f64,
+    rate: f64,
+}
+
+impl Row {
+    fn new(name: &'static str, floor: &[Sample], project: &[Sample]) -> Self {
+        let over = |samples: &[Sample], value: fn(&Sample) -> f64| median(samples.iter().map(value).collect());
+        let (floor_p50_us, floor_p99_us) = (over(floor, Sample::p50_us), over(floor, Sample::p99_us));
+        let (p50_us, p99_us) = (over(project, Sample::p50_us), over(project, Sample::p99_us));
+        Self {
+            name,
+            floor_p50_us,
+            floor_p99_us,
+            p50_us,
+            p99_us,
+            ratio_p50: p50_us / floor_p50_us,
+            ratio_p99: p99_us / floor_p99_us,
+            floor_rate: over(floor, Sample::rate),
+            rate: over(project, Sample::rate),
+        }
+    }
+}
+
+/// Runs one of the bench's own processes.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn part(part: Part) -> Result<()> {
+    match part {
+        Part::Floor(args) => floor::run(args).await,
+        Part::Gateway(args) => project::gateway(args).await,
+    }
+}
+
+/// Measures, and prints the rows.
+///
+/// # Errors
+/// When a process cannot be started or does not answer.
+pub async fn run(args: Args) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("campanile-bench-").tempdir().context("failed to make a folder")?;
+    let mut fires = Fires::new(&args, SystemClock.now())?;
+    let project = project::Project::prepare(dir.path(), &fires)?;
+    let mut samples: [Vec<Sample>; 8] = Default::default();
+    let [floor_1, floor_64, publish_1, publish_64, floor_chain_1, floor_chain_64, chain_1, chain_64] = &mut samples;
+    let many = args.calls * 4;
+    let payload = xml::write(&fires.quiet()?).into_bytes();
+
+    say("publish: one node, its peers away");
+    let running = project.start(&["fsd"]).await?;
+    let floor = floor::Floor::start(&project, 1).await?;
+    floor.publish(&payload, 20, 1).await?;
+    running.publish(fires.quiet_many(20)?, 1).await?;
+    for _ in 0..args.rounds {
+        floor_1.push(floor.publish(&payload, args.calls, 1).await?);
+        publish_1.push(running.publish(fires.quiet_many(args.calls)?, 1).await?);
+        floor_64.push(floor.publish(&payload, many * 4, 64).await?);
+        publish_64.push(running.publish(fires.quiet_many(many * 4)?, 64).await?);
+    }
+    let mut extra = serde_json::Map::new();
+    if let Some(records) = args.records {
+        say("memory: many records in one node");
+        let held = running.publish(fires.quiet_many(records)?, 64).await?;
+        extra.insert("records_rate".into(), held.rate().into());
+        extra.insert("records".into(), running.records().await?.into());
+        extra.insert("node_rss_mib".into(), running.rss_mib("fsd")?.into());
+        extra.insert("node_wal_mib".into(), running.wal_mib("fsd").into());
+    }
+    floor.stop().await;
+    running.stop().await;
+
+    say("chain: fire at fsd, closure at edb, durable in the gateway");
+    let floor = floor::Floor::start(&project, 3).await?;
+    let running = project.start(&["fsd", "edb", "isd"]).await?;
+    running.sign_envelope().await?;
+    floor.chain(&payload, 20, 1).await?;
+    running.chain(fires.near_schools(20)?, 1).await?;
+    for _ in 0..args.rounds {
+        floor_chain_1.push(floor.chain(&payload, args.calls, 1).await?);
+        chain_1.push(running.chain(fires.near_schools(args.calls)?, 1).await?);
+        floor_chain_64.push(floor.chain(&payload, many, 64).await?);
+        chain_64.push(running.chain(fires.near_schools(args.calls * 3)?, 64).await?);
+    }
+    for member in ["fsd", "edb", "isd"] {
+        extra.insert(format!("{member}_rss_mib"), running.rss_mib(member)?.into());
+    }
+    floor.stop().await;
+    running.stop().await;
+
+    let rows = [
+        Row::new("publish_1", floor_1, publish_1),
+        Row::new("publish_64", floor_64, publish_64),
+        Row::new("chain_1", floor_chain_1, chain_1),
+        Row::new("chain_64", floor_chain_64, chain_64),
+    ];
+    print(&args, &rows, &extra);
+    Ok(())
+}
+
+#[allow(clippy::print_stderr, reason = "progress of a command that takes a minute")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+#[allow(clippy::print_stdout, reason = "this is what the command is for")]
+fn print(args: &Args, rows: &[Row], extra: &serde_json::Map<String, serde_json::Value>) {
+    if args.json {
+        println!("{}", serde_json::json!({"rows": rows, "extra": extra}));
+        return;
+    }
+    println!(
+        "row          floor p50   floor p99         p50         p99   ratio p50   ratio p99  floor rate        rate"
+    );
+    for row in rows {
+        println!(
+            "{:<11} {:>8.0} us {:>8.0} us {:>8.0} us {:>8.0} us {:>11.2} {:>11.2} {:>9.0}/s {:>9.0}/s",
+            row.name,
+            row.floor_p50_us,
+            row.floor_p99_us,
+            row.p50_us,
+            row.p99_us,
+            row.ratio_p50,
+            row.ratio_p99,
+            row.floor_rate,
+            row.rate
+        );
+    }
+    for (name, value) in extra {
+        println!("{name}: {value}");
+    }
+}
