@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use campanile_alert::classify::{self, Classification, MappingTable};
 use campanile_alert::message::{MessageType, References, Scope};
 use campanile_alert::time::DateTime;
-use campanile_alert::{Alert, CapVersion, ExerciseId, xml};
+use campanile_alert::{Alert, CapVersion, DepartmentId, ExerciseId, xml};
 use campanile_bus::bus::plain_draft;
 use campanile_bus::record::{Audience, Content, position_from_wire, position_to_wire};
 use campanile_bus::{Arrival, Bus, Published, Submission};
@@ -37,6 +37,8 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const WATCHES_MAX: usize = 1_024;
 /// How many records a watch reads at once.
 const PAGE: usize = 256;
+/// How many departments may be named as readers of one alert.
+const AUDIENCE_MAX: usize = 1_000;
 /// How many logs a cursor may name.
 const CURSOR_LOGS_MAX: usize = 4_096;
 /// The offset from UTC in which this node writes `sent`: Hong Kong's.
@@ -94,6 +96,12 @@ impl Alerts {
             None => None,
             Some(id) => Some(ExerciseId::try_new(id).map_err(|error| field("exercise_id", error.to_string()))?),
         };
+        if request.audience_departments.len() > AUDIENCE_MAX {
+            return Err(field("audience_departments", "it names more than 1,000 departments"));
+        }
+        for department in &request.audience_departments {
+            DepartmentId::try_new(department).map_err(|error| field("audience_departments", error.to_string()))?;
+        }
         Ok(Submission {
             alert: Arc::new(alert),
             original,
@@ -256,7 +264,7 @@ impl AlertService for Alerts {
             "" => u64::MAX,
             token => token.parse().map_err(|_| field("page_token", "use the token of the last page as it was"))?,
         };
-        let filter = request.filter.unwrap_or_default();
+        let filter = lookup::filter(request.filter)?;
         let mut numbers: Vec<u64> = {
             let now = self.bus.clock().now();
             let current = self.bus.current().lock();
@@ -266,7 +274,9 @@ impl AlertService for Alerts {
             });
             wanted.filter_map(campanile_bus::current::mark_of).map(|mark| mark.arrival).collect()
         };
-        numbers.retain(|number| *number < before);
+        // The projection is written in the commit that is in the making; what is not on the disk yet is not shown.
+        let durable = *self.bus.changed().borrow();
+        numbers.retain(|number| *number < before && *number <= durable);
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         let mut alerts = Vec::new();
         let mut next_page_token = String::new();
@@ -290,6 +300,7 @@ impl AlertService for Alerts {
     ) -> Result<Response<wire::AcknowledgeResponse>, Status> {
         self.gate.admit(&request, &[Role::Publish])?;
         let request = request.into_inner();
+        status::reason("note", &request.note)?;
         let found = lookup::find(&self.bus, &wanted(request.id)?).await?;
         let submission = self.about(&found, MessageType::Ack, &request.note)?;
         let id = submission.alert.id();
@@ -317,6 +328,7 @@ impl AlertService for Alerts {
         if request.decision() == rules_wire::Decision::Unspecified {
             return Err(field("decision", "say approve or reject"));
         }
+        status::reason("reason", &request.reason)?;
         if !person.roles.iter().any(|role| pending.by.contains(role)) {
             let message = format!("this proposal is for {}; the roster gives you other roles", pending.by.join(" or "));
             return Err(refuse(Code::PermissionDenied, "NO_ROLE", message));
@@ -352,6 +364,7 @@ impl AlertService for Alerts {
         if request.reason.trim().is_empty() {
             return Err(field("reason", "say why it is cancelled; the reason goes out with the Cancel"));
         }
+        status::reason("reason", &request.reason)?;
         let found = lookup::find(&self.bus, &wanted(request.id)?).await?;
         let submission = self.about(&found, MessageType::Cancel, &request.reason)?;
         let id = submission.alert.id();
@@ -391,7 +404,7 @@ struct Watch {
 
 impl Watch {
     async fn begin(bus: Bus, request: wire::WatchRequest) -> Result<Self, Status> {
-        let filter = request.filter.unwrap_or_default();
+        let filter = lookup::filter(request.filter)?;
         let last = *bus.changed().borrow();
         let store = Arc::clone(bus.store());
         let Some(cursor) = request.after else {
@@ -408,7 +421,9 @@ impl Watch {
         let mut seen = HashMap::new();
         for position in &cursor.positions {
             let (log, position) = position_from_wire(position).map_err(|error| field("after", error.to_string()))?;
-            seen.insert(log, position);
+            if seen.insert(log, position).is_some() {
+                return Err(field("after", "it names one log twice; use a cursor that a watch has given"));
+            }
         }
         let cursor = seen.clone();
         let first = tokio::task::spawn_blocking(move || first_unseen(store.as_ref(), &cursor, last)).await;
@@ -420,6 +435,7 @@ impl Watch {
 
     async fn run(mut self, sender: mpsc::Sender<Result<wire::WatchResponse, Status>>) {
         let mut changed = self.bus.changed();
+        let stop = self.bus.stopping();
         let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
         loop {
             changed.borrow_and_update();
@@ -446,6 +462,7 @@ impl Watch {
             tokio::select! {
                 changed = changed.changed() => if changed.is_err() { return },
                 () = sender.closed() => return,
+                () = stop.cancelled() => return,
                 _ = heartbeat.tick() => {
                     let time = Some(convert::timestamp_to_wire(self.bus.clock().now()));
                     let kind = wire::watch_response::Kind::Heartbeat(wire::Heartbeat { time });

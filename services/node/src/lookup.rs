@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use campanile_alert::live::State;
-use campanile_alert::{AlertId, OriginId, World};
+use campanile_alert::{AlertId, DepartmentId, ExerciseId, OriginId, World};
 use campanile_bus::record::{Body, Content, position_to_wire};
 use campanile_bus::{Arrival, Bus, pipeline};
 use campanile_log::{Hash, Standing};
+use campanile_proto::alert::v1 as alert_wire;
 use campanile_proto::bus::v1 as wire;
 use campanile_proto::convert::{self, WantedAlert};
 use tonic::{Code, Status};
 
-use crate::status::{internal, refuse};
+use crate::status::{field, internal, refuse};
 
 /// How many later records are looked through for the effects and hand-overs of an alert.
 const FOLLOW_MAX: u64 = 100_000;
@@ -54,10 +55,13 @@ async fn by_id(bus: &Bus, id: &AlertId) -> Result<Arc<Arrival>, Status> {
 
 /// The one alert that the part names, among those that are in force or ended lately.
 async fn by_part(bus: &Bus, wanted: &WantedAlert) -> Result<Arc<Arrival>, Status> {
+    // The projection is written in the commit that is in the making; what is not on the disk yet is not found.
+    let durable = *bus.changed().borrow();
     let found: Vec<u64> = {
         let current = bus.current().lock();
         let entries = current.ledger().entries().filter(|entry| entry.seen && wanted.matches(&entry.id));
-        entries.filter_map(campanile_bus::current::mark_of).map(|mark| mark.arrival).take(2).collect()
+        let marks = entries.filter_map(campanile_bus::current::mark_of).map(|mark| mark.arrival);
+        marks.filter(|arrival| *arrival <= durable).take(2).collect()
     };
     match found.as_slice() {
         [] => Err(not_found()),
@@ -179,6 +183,31 @@ fn state_to_wire(state: Option<State>) -> wire::AlertState {
         Some(State::Expired) => wire::AlertState::Expired,
         Some(State::AllClear) => wire::AlertState::AllClear,
     }
+}
+
+/// A filter that can match: what it names exists, so that a slip of the pen is not taken for silence.
+///
+/// # Errors
+/// A refusal of the field at fault.
+pub fn filter(asked: Option<wire::Filter>) -> Result<wire::Filter, Status> {
+    let filter = asked.unwrap_or_default();
+    for department in &filter.departments {
+        DepartmentId::try_new(department).map_err(|error| field("filter.departments", error.to_string()))?;
+    }
+    for status in &filter.statuses {
+        if alert_wire::Status::try_from(*status).unwrap_or_default() == alert_wire::Status::Unspecified {
+            return Err(field("filter.statuses", format!("{status} is no status; name one, or leave the list empty")));
+        }
+    }
+    for severity in &filter.severities {
+        if alert_wire::Severity::try_from(*severity).unwrap_or_default() == alert_wire::Severity::Unspecified {
+            return Err(field("filter.severities", format!("{severity} is no severity; name one, or leave it empty")));
+        }
+    }
+    if !filter.exercise_id.is_empty() {
+        ExerciseId::try_new(&filter.exercise_id).map_err(|error| field("filter.exercise_id", error.to_string()))?;
+    }
+    Ok(filter)
 }
 
 /// True when the record is an alert that the filter lets through.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use campanile_alert::Clock;
 use campanile_bus::{Bus, Derive, Options};
@@ -22,6 +23,9 @@ use crate::config::{self, Config};
 use crate::http;
 use crate::metrics::Metrics;
 use crate::rules::{NodeRules, RulesView};
+
+/// How long connections may take to close when the node ends.
+const CLOSING_MAX: Duration = Duration::from_secs(3);
 
 /// A running node.
 #[derive(Debug)]
@@ -197,15 +201,17 @@ impl Server {
     }
 
     /// Ends the node in order: no new calls, what waits goes to the disk.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.stop.cancel();
         self.bus.shutdown().await;
-        self.serving.abort();
-        if let Err(error) = self.serving.await
-            && !error.is_cancelled()
-        {
-            warn!(%error, "The server did not end in order");
+        // The streams have ended with the bus, so connections close by themselves; one that does not is cut.
+        if let Ok(ended) = tokio::time::timeout(CLOSING_MAX, &mut self.serving).await {
+            if let Err(error) = ended {
+                warn!(%error, "The server did not end in order");
+            }
+            return;
         }
+        self.serving.abort();
     }
 }
 
