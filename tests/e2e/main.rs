@@ -1,0 +1,12 @@
+//! What the federation promises, shown on whole federations in one process. One file a group of claims.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod adversary;
+mod hk_fires;
+mod real_input;
+mod refusals;
+mod setting;
+mod stories;
+mod worlds;
