@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use campanile_alert::DepartmentId;
-use campanile_client::{Client, Code, Error, Identity, Publish, wanted};
+use campanile_client::{Client, Code, Credentials, Error, Expect, Identity, Options, Publish, wanted};
 use campanile_discovery::keys::SigningKey;
+use campanile_discovery::pki::{Validity, renew_client};
 use campanile_discovery::roster::{Draft, Revoked, RosterHandle};
+use campanile_log::{LogId, Position};
 use campanile_tests::cluster::alerts::Fire;
 use campanile_tests::cluster::{Cluster, LIMIT, wait_for, wait_record};
 
 use crate::setting::{HARBOUR_VIEW, NOW, five, harbour_view, harbour_view_of};
 use campanile_tests::cluster::Time;
 
-/// How many records each node holds; a refusal must not change it.
-fn held(cluster: &Cluster, origin: &str) -> u64 {
-    *cluster.bus(origin).unwrap().changed().borrow()
+/// Where the node's own logs end; a refusal must not move it. (What others report comes in all the same.)
+fn held(cluster: &Cluster, origin: &str) -> Vec<(LogId, Position)> {
+    let mut logs = cluster.bus(origin).unwrap().store().logs();
+    logs.retain(|(log, _)| *log.origin == *origin);
+    logs.sort_by_key(|(log, _)| log.to_string());
+    logs
 }
 
 async fn refused(client: &Client, cap: Vec<u8>, code: Code, reason: &str, says: &str) {
@@ -206,16 +211,43 @@ async fn pull(cluster: &Cluster, identity: Identity) -> Result<(), tonic::Status
     stream.message().await.map(|_| ())
 }
 
+/// Publishes as a client that believes in its own certificate: its clock stands still and its roster is the first one,
+/// so that whoever refuses is the node.
+async fn stubborn(cluster: &Cluster, identity: Identity, fire: &Fire) -> Result<(), Error> {
+    let node = cluster.node("fsd/node-1").unwrap();
+    let first = cluster.federation.roster().unwrap();
+    let roster = RosterHandle::open(cluster.federation.root().unwrap(), true, None, Some(&first)).unwrap();
+    let clock = std::sync::Arc::new(campanile_alert::ManualClock::new(NOW.parse().unwrap()));
+    let credentials = Credentials::roster(identity, roster, clock).unwrap();
+    let options = Options::new(node.address().to_string(), credentials, Expect::Origin(node.bus().origin().clone()));
+    let client = Client::connect(options).await?;
+    client.publish(&Publish::cap_xml(fire.xml())).await.map(|_| ())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_is_refused_at_the_door_and_a_renewed_one_let_in() {
     let cluster = harbour_view().start().await.unwrap();
-    let fire = Fire::new("expired", cluster.time.now(), HARBOUR_VIEW);
-    let identity = || Identity::load(&cluster.federation.client(&"fsd/dispatch".parse().unwrap())).unwrap();
-    let dispatch = cluster.connect(identity(), "fsd/node-1").await.unwrap();
-    dispatch.publish(&Publish::cap_xml(fire.xml())).await.unwrap();
-    cluster.advance(Duration::from_secs(91 * 86_400)).unwrap();
-    let error = cluster.connect(identity(), "fsd/node-1").await.unwrap_err();
+    let folder = cluster.federation.department(&DepartmentId::try_new("fsd").unwrap());
+    let hour = Duration::from_secs(3_600);
+    let renew = || {
+        let validity = Validity { from: cluster.time.now(), leaf: hour, ca: hour };
+        renew_client(&folder, "dispatch", None, validity).unwrap();
+        Identity::load(&cluster.federation.client(&"fsd/dispatch".parse().unwrap())).unwrap()
+    };
+    let short = renew();
+    let fire = |identifier: &str| Fire::new(identifier, cluster.time.now(), HARBOUR_VIEW);
+    stubborn(&cluster, short.clone(), &fire("in-time")).await.unwrap();
+    cluster.advance(hour * 2).unwrap();
+    let before = held(&cluster, "fsd/node-1");
+    let error = stubborn(&cluster, short.clone(), &fire("late")).await.unwrap_err();
+    println!("the node: {error}");
+    assert!(error.reason.is_none(), "it came past the door: {error}");
+    // One's own side says so too, by name.
+    let error = cluster.connect(short, "fsd/node-1").await.unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
+    assert_eq!(held(&cluster, "fsd/node-1"), before, "something was stored");
+    let renewed = cluster.connect(renew(), "fsd/node-1").await.unwrap();
+    renewed.publish(&Publish::cap_xml(fire("renewed").xml())).await.unwrap();
     cluster.shutdown().await;
 }
 
@@ -239,8 +271,9 @@ async fn a_revoked_certificate_is_refused_on_an_open_connection_and_at_the_door(
     let error = dispatch.publish(&Publish::cap_xml(fire.xml())).await.unwrap_err();
     // The node either answers by name or has closed the connection, which then is refused at the door.
     assert!(error.to_string().contains("revoked"), "{error}");
-    let error = cluster.connect(identity, "fsd/node-1").await.unwrap_err();
-    assert!(error.to_string().contains("certificate") || error.to_string().contains("revoked"), "{error}");
+    let error = stubborn(&cluster, identity, &fire).await.unwrap_err();
+    println!("the node: {error}");
+    assert!(error.reason.as_deref().is_none_or(|reason| reason == "REVOKED"), "{error}");
     assert_eq!(held(&cluster, "fsd/node-1"), before);
     // The next roster reaches the others by itself.
     let edb = cluster.bus("edb/node-1").unwrap();
