@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use campanile_alert::{Status as CapStatus, World};
+use campanile_alert::{OriginId, Status as CapStatus, World, ids};
 use campanile_bus::Bus;
 use campanile_bus::bus::plain_draft;
 use campanile_bus::record::{Content, lane_from_wire, lane_to_wire, position_to_wire};
@@ -10,7 +10,7 @@ use campanile_discovery::identity::Role;
 use campanile_log::{Lane, LogId, Standing};
 use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::admin_service_server::{AdminService, AdminServiceServer};
-use campanile_proto::convert::{timestamp_from_wire, timestamp_to_wire};
+use campanile_proto::convert::{self, timestamp_from_wire, timestamp_to_wire};
 use campanile_proto::rules::v1 as rules_wire;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -22,10 +22,7 @@ use crate::alert_service::{no_rules, private};
 use crate::auth::Gate;
 use crate::config::Member;
 use crate::rules::{RulesView, rule_to_wire};
-use crate::status::{self, field, internal, refuse};
-
-/// The longest reason of a pause, in characters.
-const REASON_CHARS_MAX: usize = 1_000;
+use crate::status::{self, field, internal, reason, refuse};
 
 /// The service.
 #[derive(Clone)]
@@ -197,13 +194,13 @@ impl AdminService for Admin {
         if pause.paused && pause.reason.trim().is_empty() {
             return Err(field("pause.reason", "say why the rule is stopped; the next officer will read it"));
         }
-        if pause.reason.chars().count() > REASON_CHARS_MAX {
-            return Err(field("pause.reason", "it has more than 1,000 characters"));
-        }
-        if let Some(until) = &pause.until
-            && timestamp_from_wire(Some(until), "until").is_ok_and(|until| until <= self.bus.clock().now())
-        {
-            return Err(field("pause.until", "it lies in the past; give a later time or leave it out"));
+        reason("pause.reason", &pause.reason)?;
+        if let Some(until) = &pause.until {
+            let until =
+                timestamp_from_wire(Some(until), "until").map_err(|fault| field("pause.until", fault.reason))?;
+            if until <= self.bus.clock().now() {
+                return Err(field("pause.until", "it lies in the past; give a later time or leave it out"));
+            }
         }
         pause.person = person.id.clone();
         pause.certificate_hash = caller.certificate_hash;
@@ -226,6 +223,13 @@ impl AdminService for Admin {
             .map_err(|fault| field("valid_to", fault.reason))?;
         if valid_to <= now {
             return Err(field("valid_to", "it lies in the past"));
+        }
+        if let Some(valid_from) = &request.valid_from {
+            let valid_from = timestamp_from_wire(Some(valid_from), "valid_from")
+                .map_err(|fault| field("valid_from", fault.reason))?;
+            if valid_from >= valid_to {
+                return Err(field("valid_from", "it is not before valid_to, so the envelope would never hold"));
+            }
         }
         let rules = self.rules.as_ref().ok_or_else(no_rules)?;
         let digest = rules.lock().engine.rule(&request.rule).map(|rule| rule.digest);
@@ -253,7 +257,14 @@ impl AdminService for Admin {
     async fn read_log(&self, request: Request<wire::ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
         self.gate.admit(&request, &[Role::Administer])?;
         let request = request.into_inner();
-        let lane = lane_from_wire(request.lane());
+        let lane = match request.lane {
+            0 => None,
+            lane => Some(convert::lane_from_wire(lane, "lane").map_err(|fault| field("lane", fault.reason))?),
+        };
+        let lane = lane.and_then(lane_from_wire);
+        if !request.origin.is_empty() {
+            let _: OriginId = request.origin.parse().map_err(|error: ids::Error| field("origin", error.to_string()))?;
+        }
         let bus = self.bus.clone();
         let end = *bus.changed().borrow();
         let (sender, receiver) = mpsc::channel(16);

@@ -13,9 +13,30 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// Whose reasons these are.
 const DOMAIN: &str = "campanile";
 
+/// The longest reason or note of a person, in characters.
+const REASON_CHARS_MAX: usize = 1_000;
+/// The longest message of an error, in bytes. Errors travel in HTTP/2 headers, of which clients take 16 KiB, and a byte
+/// outside ASCII becomes three there; what is longer would arrive as a broken stream without any reason.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+/// The longest name or problem of one field, in bytes.
+const FIELD_BYTES_MAX: usize = 200;
+/// How many fields one error names: the first ones.
+const FIELDS_MAX: usize = 16;
+
 /// A refusal with a reason from the closed list.
 pub fn refuse(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    let message = short(message.into(), MESSAGE_BYTES_MAX);
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, []))
+}
+
+/// The text, cut where it would be longer than `most` bytes.
+fn short(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let cut = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
 }
 
 /// A refusal of one field.
@@ -24,13 +45,25 @@ pub fn field(name: &str, problem: impl Into<String>) -> Status {
     fields(&[(name.to_owned(), problem.clone())], format!("{name}: {problem}"))
 }
 
+/// Checks what a person gives as a reason or a note: the log keeps it for ever.
+///
+/// # Errors
+/// A refusal of the field `name` when it is longer than [`REASON_CHARS_MAX`].
+pub fn reason(name: &str, text: &str) -> Result<(), Status> {
+    if text.chars().count() > REASON_CHARS_MAX {
+        return Err(field(name, "it has more than 1,000 characters"));
+    }
+    Ok(())
+}
+
 /// A refusal of several fields.
 pub fn fields(violations: &[(String, String)], message: impl Into<String>) -> Status {
     let mut details = ErrorDetails::with_error_info("INVALID_ALERT", DOMAIN, []);
-    for (name, problem) in violations {
+    for (name, problem) in violations.iter().take(FIELDS_MAX) {
+        let (name, problem) = (short(name.clone(), FIELD_BYTES_MAX), short(problem.clone(), FIELD_BYTES_MAX));
         details.add_bad_request_violation(name, problem);
     }
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    Status::with_error_details(Code::InvalidArgument, short(message.into(), MESSAGE_BYTES_MAX), details)
 }
 
 /// The faults of an alert, each as a field.
@@ -78,5 +111,5 @@ pub fn publish(error: PublishError) -> Status {
     if error.is_retryable() {
         details.set_retry_info(Some(std::time::Duration::from_secs(1)));
     }
-    Status::with_error_details(code, error.to_string(), details)
+    Status::with_error_details(code, short(error.to_string(), MESSAGE_BYTES_MAX), details)
 }
