@@ -5,6 +5,7 @@
 //! time-outs, its retries and its breaker, so a dead provider delays no other. The intake never waits for a worker: a
 //! queue that is full drops the job from memory, not from the disk, and the worker fetches it from there later.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::channels::{Channel, Channels};
 use crate::delivery::{Counts, Reporter, chain};
 use crate::incoming::Incoming;
 use crate::ledger;
-use crate::member::{Error, Member, Row};
+use crate::member::{Error, Member, Row, Stored};
 use crate::metrics::{ChannelLabel, Metrics, WorldLabel};
 use crate::notice::{DrillNotice, EndNotice, Judge, LiveNotice};
 
@@ -35,6 +36,8 @@ use queue::{Job, JobKey, Kind, Queue};
 
 /// How many arrivals are read at once.
 const READ_MAX: usize = 256;
+/// How many arrivals are read at once when the boards are taken up again.
+const RESTORE_PAGE: usize = 32;
 /// How often the boards are swept for what has expired.
 const SWEEP: Duration = Duration::from_millis(500);
 /// How long to wait after the store did not answer.
@@ -134,9 +137,13 @@ impl Intake {
         let shared = self.shared.clone();
         self.cursor = ledger::cursor(shared.member.as_ref())?;
         self.cursor_written = self.cursor;
+        // Alerts in force often lie close together, so they are read some at a time.
+        let mut page = Vec::new();
         for arrival in ledger::board_arrivals(shared.member.as_ref())? {
-            let stored = shared.member.stored(arrival.saturating_sub(1), 1).await?;
-            let found = stored.into_iter().find(|one| one.arrival == arrival).and_then(|one| one.incoming);
+            if page.last().is_none_or(|last: &Stored| last.arrival < arrival) {
+                page = shared.member.stored(arrival.saturating_sub(1), RESTORE_PAGE).await?;
+            }
+            let found = page.iter().find(|one| one.arrival == arrival).and_then(|one| one.incoming.clone());
             let Some(incoming) = found else {
                 warn!(arrival, "An alert of the board is no longer readable; it is left out");
                 continue;
@@ -327,9 +334,10 @@ fn restore_channel(shared: &Shared, line: &Line) -> Result<(), Error> {
             _ => {}
         }
     }
+    let by_record: HashMap<_, _> = entries.iter().map(|entry| (entry.incoming.record, entry)).collect();
     for (record, channel) in ledger::reports(shared.member.as_ref())? {
         if channel == name
-            && let Some(entry) = entries.iter().find(|entry| entry.incoming.record == record)
+            && let Some(entry) = by_record.get(&record)
         {
             let attempts = ledger::attempts(shared.member.as_ref(), &record, name)?;
             let accepted = line.channel.endpoints(&entry.incoming.alert).len();

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use campanile_alert::{Alert, Timestamp};
+use campanile_alert::{Alert, Scope, Timestamp};
 use campanile_log::Hash;
 use parking_lot::RwLock;
 
@@ -20,6 +20,8 @@ use crate::notice::{EndNotice, Judge, LiveNotice};
 
 /// How many records stay fetchable by their hash, in force or not.
 const DOCUMENTS_MAX: usize = 2_000;
+/// How many of them are looked at for one that may go, each time one comes.
+const LOOKS_MAX: usize = 16;
 
 /// The public feeds.
 #[derive(Debug)]
@@ -112,7 +114,8 @@ impl Feed {
         if matches!(end.end().kind, EndKind::Cancelled | EndKind::AllClear) {
             inside.ended.retain(|_, old| old.end().at.checked_add(END_SHOWN).is_ok_and(|until| until > now));
             inside.keep(end.incoming());
-            if let Some(by) = &end.end().by {
+            // Who may not read the Cancel of a public alert still learns that it ended, not what the Cancel says.
+            if let Some(by) = end.end().by.as_ref().filter(|by| by.alert.scope == Some(Scope::Public)) {
                 inside.keep(by);
             }
             inside.ended.insert(end.incoming().record, end.clone());
@@ -130,8 +133,9 @@ impl Inside {
         if self.documents.insert(incoming.record, Arc::clone(incoming)).is_none() {
             self.order.push_back(incoming.record);
         }
-        // What is still shown stays fetchable: it goes to the end of the line instead of out.
-        for _ in 0..self.order.len() {
+        // What is still shown stays fetchable: it goes to the end of the line instead of out. Only a few are looked at
+        // each time, so that many alerts in force do not make each new one slower.
+        for _ in 0..self.order.len().min(LOOKS_MAX) {
             if self.documents.len() <= DOCUMENTS_MAX {
                 break;
             }

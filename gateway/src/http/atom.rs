@@ -47,7 +47,8 @@ pub(crate) fn feed(snapshot: &Snapshot, language: Language, base: &str, origin: 
             EndKind::AllClear => language.all_clear_mark(),
             EndKind::Cancelled | EndKind::Superseded | EndKind::Expired => language.cancelled_mark(),
         };
-        let cap = end.end().by.as_deref().unwrap_or(about);
+        let public = |by: &&Incoming| by.alert.scope == Some(campanile_alert::Scope::Public);
+        let cap = end.end().by.as_deref().filter(public).unwrap_or(about);
         Entry { about, cap, updated: end.end().at, mark, category: end.end().kind.as_str() }
     });
     for entry in in_force.chain(ended) {

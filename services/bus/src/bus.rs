@@ -4,7 +4,7 @@
 //! the pulling of every other origin's logs, the announcing of this node, the ticks that the rules ask for. The owner
 //! adds the services it wants to [`Bus::peer_service`] and serves them with [`crate::transport`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use campanile_discovery::hint::{Hint, Protocol};
 use campanile_discovery::members::Members;
 use campanile_discovery::roster::RosterHandle;
 use campanile_discovery::tls::TlsMaterial;
-use campanile_log::{Lane, LogId, Store};
+use campanile_log::{Lane, LogId, Position, Store};
 use campanile_proto::bus::v1::peer_service_server::PeerServiceServer;
 use parking_lot::Mutex;
 use rand::RngCore as _;
@@ -36,7 +36,7 @@ use crate::pipeline::{self, PublishError, Published, SigningKeys, StartError};
 use crate::pull::{self, Pullers};
 use crate::record::{Audience, Body, Content, Draft};
 use crate::tails::Tails;
-use crate::transport::Channels;
+use crate::transport::{Channels, Standing};
 use crate::verify::{self, Verifier};
 
 /// How often the clock is looked at while a tick is due; the clock may be set by a test or by an operator.
@@ -142,6 +142,9 @@ struct Inner {
     tails: Arc<Tails>,
     pullers: Arc<Pullers>,
     peers: Peers,
+    standing: Arc<Standing>,
+    /// Where our own logs ended when this process began.
+    own_tails: HashMap<LogId, Position>,
     metrics: Arc<Metrics>,
     members: Members,
     /// Becomes true once our own past has been looked for elsewhere.
@@ -167,6 +170,11 @@ impl Bus {
         let metrics = Arc::new(Metrics::default());
         let store = options.store;
         let empty = Lane::ALL.iter().all(|lane| store.tail(&LogId::new(options.origin.to_string(), *lane)).is_none());
+        let own_tails: HashMap<LogId, Position> = Lane::ALL
+            .iter()
+            .map(|lane| LogId::new(options.origin.to_string(), *lane))
+            .filter_map(|log| store.tail(&log).map(|tail| (log, tail)))
+            .collect();
         begin_epochs(store.as_ref(), &options.origin, options.clock.now())?;
         let vocabulary = vocabulary::v1();
         let current = Arc::new(Mutex::new(Current::default()));
@@ -197,11 +205,12 @@ impl Bus {
             Arc::clone(&keys),
             Arc::clone(&store),
         ));
+        let standing = Arc::new(Standing::new(options.material.clone()));
         let peers = Peers {
             store: Arc::clone(&store),
             tails: Arc::clone(&tails),
             roster: options.roster.clone(),
-            material: options.material.clone(),
+            standing: Arc::clone(&standing),
             clock: Arc::clone(&options.clock),
             checkpoints,
             pullers: Arc::clone(&pullers),
@@ -222,6 +231,8 @@ impl Bus {
             tails,
             pullers,
             peers,
+            standing,
+            own_tails,
             metrics,
             members: options.members,
             ready: watch::Sender::new(!empty),
@@ -324,11 +335,11 @@ impl Bus {
         if let Some(arrivals) = self.0.tails.arrivals_after(after, max) {
             return Ok(arrivals);
         }
-        let store = Arc::clone(&self.0.store);
+        let (store, now) = (Arc::clone(&self.0.store), self.0.clock.now());
         let read = tokio::task::spawn_blocking(move || {
             let entries = store.arrivals(after, max, 8 << 20)?;
             let open = |entry| {
-                pipeline::reopen(entry).map(Arc::new).map_err(|error| campanile_log::Error::Caller(error.into()))
+                pipeline::reopen(entry, now).map(Arc::new).map_err(|error| campanile_log::Error::Caller(error.into()))
             };
             entries.into_iter().map(open).collect()
         });
@@ -411,6 +422,11 @@ impl Bus {
         &self.0.roster
     }
 
+    /// The judgement of peers and clients on connections that stay open.
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.0.standing
+    }
+
     /// Certificate, key and trust.
     pub fn material(&self) -> &TlsMaterial {
         &self.0.material
@@ -476,8 +492,10 @@ impl Bus {
             store: Arc::clone(&self.0.store),
             tails: Arc::clone(&self.0.tails),
             pipeline: self.0.pipeline.clone(),
+            own_tails: self.0.own_tails.clone(),
             roster: self.0.roster.clone(),
             verifier: Verifier {
+                reader: self.0.origin.department().clone(),
                 federation: self.0.federation.clone(),
                 roster: self.0.roster.clone(),
                 vocabulary: self.0.vocabulary,
@@ -491,9 +509,16 @@ impl Bus {
         // would be refused by them. So its own past comes first, and nothing is written until then.
         if !*self.0.ready.borrow() {
             self.0.pullers.follow_own(&parts);
+            let wait = async {
+                tokio::time::sleep(RECOVER_FIRST).await;
+                // Nobody is known who could hold it: this is a first start, or a node alone.
+                if self.0.pullers.knows_others(&parts) {
+                    tokio::time::sleep(RECOVER_WITHIN).await;
+                }
+            };
             tokio::select! {
                 () = self.0.pullers.recovered() => {}
-                () = tokio::time::sleep(RECOVER_WITHIN) => {}
+                () = wait => {}
                 () = self.0.stop.cancelled() => {}
             }
             self.0.ready.send_replace(true);
@@ -581,8 +606,10 @@ impl Bus {
     }
 }
 
-/// How long a node with an empty disk waits for a peer that may hold its past.
-const RECOVER_WITHIN: Duration = Duration::from_secs(1);
+/// How long a node with an empty disk waits to hear of a peer that may hold its past.
+const RECOVER_FIRST: Duration = Duration::from_secs(1);
+/// How long it then waits for such a peer to tell.
+const RECOVER_WITHIN: Duration = Duration::from_secs(6);
 /// The version of the protocol between nodes.
 const PROTOCOL: u32 = 1;
 const OWNER_PREFIX: &[u8] = b"owner/";
@@ -644,7 +671,18 @@ fn check_keys(options: &Options) -> Result<(), OpenError> {
             roster.number, options.origin
         ))
     })?;
-    for (key, name) in [(&options.keys.live, "signing"), (&options.keys.exercise, "exercise")] {
+    let epoch = campanile_log::epoch::next(u64::try_from(options.clock.now().as_millisecond()).unwrap_or(1), 0, 0);
+    for (key, name, lane) in
+        [(&options.keys.live, "signing", Lane::Urgent), (&options.keys.exercise, "exercise", Lane::Exercise)]
+    {
+        // A key for the other use, or one that the roster has ended, would sign what nobody counts.
+        if listed.keys.iter().any(|known| known.id == key.id())
+            && let Err(refusal) = roster.key(&options.origin, key.id(), verify::key_lane(lane), epoch, 1)
+        {
+            return Err(OpenError::Roster(format!(
+                "{refusal}; put the {name} key in place that the roster lists for it"
+            )));
+        }
         if !listed.keys.iter().any(|known| known.id == key.id()) {
             return Err(OpenError::Roster(format!(
                 "roster {} does not list the {name} key {} of {}; use the key it lists, or have governance add this one",

@@ -32,6 +32,9 @@ pub enum Uncounted {
     /// The codes in the alert say something else than the record around it.
     #[error("the classification of the record contradicts the codes in its alert")]
     Classification,
+    /// The record lets others read than the alert says.
+    #[error("the audience of the record has another scope than its alert")]
+    Scope,
     /// The record asks for a newer reader.
     #[error("the record needs reader version {0}; this node reads version 1; upgrade it")]
     ReaderVersion(u32),
@@ -80,7 +83,11 @@ pub fn record(roster: &Roster, header: &Header, body: &Body, vocabulary: &Vocabu
     if header.reader_version_min > READER_VERSION {
         return Err(Uncounted::ReaderVersion(header.reader_version_min));
     }
-    let Content::Alert { alert: message, .. } = &body.content else { return Ok(()) };
+    // What a gateway did, and which key signs next, any node of the department may say. Everything else is its
+    // publisher's: a gateway must not be able to approve, pause or tick in the name of officers.
+    if matches!(body.content, Content::DeliveryReport(_) | Content::KeyChange(_)) {
+        return Ok(());
+    }
     let department = header.origin.department();
     match roster.publisher(department) {
         Some(publisher) if *publisher == header.origin => {}
@@ -90,6 +97,10 @@ pub fn record(roster: &Roster, header: &Header, body: &Body, vocabulary: &Vocabu
                 department: department.clone(),
             });
         }
+    }
+    let Content::Alert { alert: message, .. } = &body.content else { return Ok(()) };
+    if message.scope != Some(header.audience.scope) {
+        return Err(Uncounted::Scope);
     }
     // The author's own time, so that every receiver judges alike, however late the record comes.
     alert(roster, department, message, &body.classification, vocabulary, header.time)

@@ -11,7 +11,6 @@ use std::time::Duration;
 use campanile_alert::{Clock, DepartmentId, OriginId};
 use campanile_discovery::identity::PeerKind;
 use campanile_discovery::roster::RosterHandle;
-use campanile_discovery::tls::TlsMaterial;
 use campanile_log::{Entry, Hash, LogId, Position, Store};
 use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::peer_service_server::{PeerService, PeerServiceServer};
@@ -27,7 +26,7 @@ use crate::checkpoint::Checkpoints;
 use crate::pull::Pullers;
 use crate::record;
 use crate::tails::Tails;
-use crate::transport::{MESSAGE_BYTES_MAX, PeerInfo};
+use crate::transport::{MESSAGE_BYTES_MAX, PeerInfo, Standing};
 
 /// The most credit a receiver may give: what may be on its way at once.
 pub const CREDIT_BYTES_MAX: u32 = 8 << 20;
@@ -52,7 +51,7 @@ pub struct Peers {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tails: Arc<Tails>,
     pub(crate) roster: RosterHandle,
-    pub(crate) material: TlsMaterial,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) pullers: Arc<Pullers>,
@@ -86,6 +85,7 @@ impl Peers {
                 "only nodes of the federation may pull; use AlertService with a client certificate",
             ));
         }
+        self.standing.check(&info.identity).map_err(|error| Status::unauthenticated(error.to_string()))?;
         let origin = OriginId::try_new(info.identity.department.clone(), info.identity.name.clone())
             .map_err(|error| Status::permission_denied(error.to_string()))?;
         if self.roster.current().origin(&origin).is_none() {
@@ -281,7 +281,9 @@ impl Pull {
                 }
                 let with_body = self.peers.admits(self.caller.origin.department(), &entry);
                 let record = record::to_wire(&entry, with_body);
-                self.credit -= i64::try_from(entry.weight()).unwrap_or(i64::MAX);
+                // Exactly what the receiver counts and gives back: header and body as sent.
+                let sent = record.header.len() + record.body.as_ref().map_or(0, bytes::Bytes::len);
+                self.credit -= i64::try_from(sent).unwrap_or(i64::MAX);
                 self.after = Some(entry.position.place());
                 self.send(wire::pull_response::Kind::Record(record)).await?;
             }
@@ -323,7 +325,7 @@ impl Pull {
     }
 
     async fn judge_again(&mut self) -> Result<(), Ended> {
-        match self.peers.material.still_good(&self.caller.info.identity) {
+        match self.peers.standing.check(&self.caller.info.identity) {
             Ok(()) if self.peers.roster.current().origin(&self.caller.origin).is_some() => Ok(()),
             Ok(()) => self.fail(Status::permission_denied("the roster no longer lists this node")).await,
             Err(error) => self.fail(Status::unauthenticated(error.to_string())).await,

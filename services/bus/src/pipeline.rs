@@ -19,6 +19,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use campanile_alert::{Clock, DepartmentId, OriginId, Timestamp};
 use campanile_discovery::keys::SigningKey;
 use campanile_discovery::roster::RosterHandle;
-use campanile_log::{Entry, Evidence, Hash, Key, LogId, Position, Refusal, Replica, Store};
+use campanile_log::{Entry, Evidence, Hash, Key, Lane, LogId, Position, Refusal, Replica, Store};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tracing::warn;
@@ -167,6 +168,7 @@ struct Shared {
     urgent_room: Arc<Semaphore>,
     other_room: Arc<Semaphore>,
     failed: watch::Sender<bool>,
+    ended_in_order: AtomicBool,
 }
 
 /// What the pipeline works with.
@@ -221,10 +223,17 @@ impl Handle {
     /// [`PublishError`]; nothing was stored then.
     pub async fn publish(&self, draft: Draft, identity: Option<(Key, Hash)>) -> Result<Published, PublishError> {
         let (reply, answer) = oneshot::channel();
-        let urgent = draft.urgent || draft.body.content.kind() != Kind::DeliveryReport;
+        let urgent = match draft.lane() {
+            Lane::Urgent => true,
+            // What officers and timers of the real world decide goes with the urgent; a drill never takes its room.
+            Lane::Routine => !matches!(draft.body.content.kind(), Kind::Alert | Kind::DeliveryReport),
+            Lane::Exercise => false,
+        };
         let work = Work::Publish { draft: Box::new(draft), identity, reply };
         self.enqueue(work, urgent).await.map_err(|()| PublishError::Failed)?;
-        answer.await.unwrap_or(Err(PublishError::Failed))
+        // A commit that failed for want of space drops the answers of what it had not come to.
+        let failed = || if *self.shared.failed.borrow() { PublishError::Failed } else { PublishError::Full };
+        answer.await.unwrap_or_else(|_| Err(failed()))
     }
 
     /// Puts a replica in line; the receiver of the answer may wait for its durability later.
@@ -232,7 +241,7 @@ impl Handle {
     /// Waits for room in the queue, which is how a slow disk slows the stream down.
     pub async fn store(&self, checked: Checked) -> oneshot::Receiver<Stored> {
         let (reply, answer) = oneshot::channel();
-        let urgent = checked.header.urgent;
+        let urgent = checked.header.log.lane == Lane::Urgent;
         let work = Work::Replica { checked: Box::new(checked), reply };
         // When the pipeline has ended the reply is dropped, and the caller sees that.
         let _ended = self.enqueue(work, urgent).await;
@@ -313,6 +322,7 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
         urgent_room: Arc::new(Semaphore::new(URGENT_WAITING_MAX)),
         other_room: Arc::new(Semaphore::new(OTHER_WAITING_MAX)),
         failed,
+        ended_in_order: AtomicBool::new(false),
     });
     let mut committer = Committer {
         parts,
@@ -372,14 +382,15 @@ pub(crate) fn read_rows(store: &dyn Store, prefix: &[u8]) -> Result<Vec<StateRow
     }
 }
 
-/// Decodes a stored entry. The time of receipt is not stored with the entry; the header's time stands for it.
+/// Decodes a stored entry. The time of receipt is not stored with the entry; the header's time stands for it, but never
+/// one that lies ahead of `now`: another department's clock must not become ours.
 ///
 /// # Errors
 /// When the header is not readable, which a store that verified it never gives.
-pub fn reopen(entry: Entry) -> Result<Arrival, crate::record::Error> {
+pub fn reopen(entry: Entry, now: Timestamp) -> Result<Arrival, crate::record::Error> {
     let header = crate::record::open_header(&entry.header)?;
     let body = entry.body.as_ref().and_then(|body| crate::record::open_body(&header, body).ok());
-    let received = header.time;
+    let received = header.time.min(now);
     Ok(Arrival { entry, header: Arc::new(header), body: body.map(Arc::new), received })
 }
 
@@ -387,7 +398,7 @@ pub fn reopen(entry: Entry) -> Result<Arrival, crate::record::Error> {
 pub fn identity_of(department: &DepartmentId, draft: &Draft) -> Option<(Key, Hash)> {
     let Content::Alert { alert, original, .. } = &draft.body.content else { return None };
     let id = alert.id();
-    Some((alert_key(department, &id), content_hash(alert, original.as_deref(), draft)))
+    Some((alert_key(department, &id), content_hash(alert, original.as_deref(), draft.exercise.as_ref())))
 }
 
 /// The idempotency key of an alert.
@@ -400,10 +411,15 @@ pub fn alert_key(department: &DepartmentId, id: &campanile_alert::AlertId) -> Ke
     Key(key)
 }
 
-fn content_hash(alert: &campanile_alert::Alert, original: Option<&[u8]>, draft: &Draft) -> Hash {
+/// The hash by which a repetition of an alert is told from another content under the same identity.
+pub fn content_hash(
+    alert: &campanile_alert::Alert,
+    original: Option<&[u8]>,
+    exercise: Option<&campanile_alert::ExerciseId>,
+) -> Hash {
     use prost::Message as _;
     let mut bytes = campanile_proto::convert::alert_to_wire(alert).encode_to_vec();
-    if let Some(exercise) = &draft.exercise {
+    if let Some(exercise) = exercise {
         bytes.extend_from_slice(exercise.as_str().as_bytes());
     }
     // Byte for byte, because an imported message's own signature covers its bytes.

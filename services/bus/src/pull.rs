@@ -107,6 +107,8 @@ pub struct Parts {
     pub tails: Arc<Tails>,
     /// The way in.
     pub pipeline: pipeline::Handle,
+    /// Where our own logs ended when this process began: what is beyond may have been lost, whatever we wrote since.
+    pub own_tails: HashMap<LogId, Position>,
     /// The rosters.
     pub roster: RosterHandle,
     /// The judgement of records.
@@ -141,6 +143,11 @@ impl Pullers {
     /// Starts the recovery of our own logs alone.
     pub fn follow_own(self: &Arc<Self>, parts: &Parts) {
         self.follow(parts, |origin| *origin == parts.origin);
+    }
+
+    /// True when the address of another node is known.
+    pub fn knows_others(&self, parts: &Parts) -> bool {
+        self.addresses.lock().iter().any(|(origin, known)| *origin != parts.origin && !known.is_empty())
     }
 
     /// Waits until a peer has told all that it holds of each of our own logs.
@@ -353,7 +360,9 @@ impl Task {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (requests, receiver) = mpsc::channel(8);
-        let after = self.tail();
+        // What a restored disk has lost lies beyond where it ended, below what has been written since.
+        let own = self.origin == self.parts.origin;
+        let after = if own { self.parts.own_tails.get(&self.log).copied() } else { self.tail() };
         let start = wire::PullStart {
             origin: self.origin.to_string(),
             lane: record::lane_to_wire(self.log.lane).into(),
@@ -383,10 +392,18 @@ impl Task {
             }
         }
         self.parts.metrics.streams.inc();
-        let end =
-            Stream { task: self, holder, by_origin, client, requests, in_flight: FuturesOrdered::new(), returned: 0 }
-                .run(messages)
-                .await;
+        let end = Stream {
+            task: self,
+            holder,
+            by_origin,
+            client,
+            requests,
+            in_flight: FuturesOrdered::new(),
+            returned: 0,
+            last: after.map(|position| position.place()),
+        }
+        .run(messages)
+        .await;
         self.parts.metrics.streams.dec();
         end
     }
@@ -431,6 +448,8 @@ struct Stream<'t> {
     in_flight: FuturesOrdered<Waiting>,
     /// Credit that is durable and not yet given back.
     returned: u32,
+    /// The place of the last record that came, or from which the stream began.
+    last: Option<(u64, u64)>,
 }
 
 impl Stream<'_> {
@@ -472,8 +491,7 @@ impl Stream<'_> {
 
     fn caught_up(&self) -> bool {
         let seen = self.task.pullers.views.lock().get(&self.task.log).and_then(|view| view.seen);
-        let held = self.task.tail().map(|tail| tail.place());
-        seen.is_none_or(|seen| held.is_some_and(|held| held >= seen.place()))
+        seen.is_none_or(|seen| self.last.is_some_and(|last| last >= seen.place()))
     }
 
     async fn take(&mut self, message: wire::PullResponse) -> Option<End> {
@@ -498,7 +516,13 @@ impl Stream<'_> {
         let verdict = match parts.verifier.judge(&self.task.log, &record, self.by_origin) {
             Verdict::NeedsRoster(number) => match self.fetch_rosters(number).await {
                 Ok(()) => parts.verifier.judge(&self.task.log, &record, self.by_origin),
-                Err(NoRoster::Unknown) => parts.verifier.judge_without_roster(&self.task.log, &record, self.by_origin),
+                // Only the origin may say that its roster is not to be had; a relay may just not have it yet.
+                Err(NoRoster::Unknown) if self.by_origin => {
+                    parts.verifier.judge_without_roster(&self.task.log, &record, self.by_origin)
+                }
+                Err(NoRoster::Unknown) => {
+                    return Some(End::Distrusted("the holder lacks a roster it serves by".into()));
+                }
                 Err(NoRoster::Failed(reason)) => return Some(End::Failed(reason)),
             },
             verdict => verdict,
@@ -507,6 +531,7 @@ impl Stream<'_> {
             Verdict::Append(checked) => {
                 let weight = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
                 let bytes = u32::try_from(weight).unwrap_or(u32::MAX);
+                self.last = Some((checked.header.epoch, checked.header.seq));
                 let answer = parts.pipeline.store(*checked).await;
                 self.in_flight.push_back(Waiting { answer, done: Some((bytes, record)) });
                 None

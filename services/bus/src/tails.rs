@@ -85,6 +85,14 @@ impl Tails {
         for arrival in arrivals {
             let entry = &arrival.entry;
             let end = logs.entry(entry.log.clone()).or_insert_with(|| LogEnd::new(None));
+            // A lost record of an older epoch that came back stands out of order: memory would serve a log with a hole,
+            // so the disk serves until new records have come.
+            let last = end.recent.items.back().map(|last| last.position.place());
+            let tail = last.or(end.tail.borrow().map(|tail| tail.place()));
+            if tail.is_some_and(|tail| entry.position.place() <= tail) {
+                end.recent = Recent::default();
+                continue;
+            }
             end.recent.push(entry.clone(), Entry::weight, RECENT_RECORDS_MAX, RECENT_BYTES_MAX);
         }
         for arrival in arrivals {

@@ -33,6 +33,8 @@ const HANDSHAKES_MAX: usize = 64;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The window of a connection: above the credit of its streams together, so that no lane starves another.
 const CONNECTION_WINDOW: u32 = 32 << 20;
+/// How many judgements of open connections are kept; beyond it they are made anew.
+const STANDINGS_MAX: usize = 4_096;
 /// The largest message in either direction: a record and what stands around it.
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
@@ -78,6 +80,43 @@ impl AsyncWrite for PeerStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}
+
+/// Judges peers of open connections again: TLS looks at a certificate only when the connection is made.
+///
+/// The end of the certificate is looked at on every call; chain, CA and revocation once for each roster, since that is
+/// when they can change.
+#[derive(Debug)]
+pub struct Standing {
+    material: TlsMaterial,
+    /// By fingerprint, the roster under which the certificate was last found good.
+    good: Mutex<HashMap<[u8; 32], u64>>,
+}
+
+impl Standing {
+    /// Nothing judged yet.
+    pub fn new(material: TlsMaterial) -> Self {
+        Self { material, good: Mutex::default() }
+    }
+
+    /// Judges a peer by the clock and the roster in force.
+    ///
+    /// # Errors
+    /// When a handshake would be refused now.
+    pub fn check(&self, peer: &PeerIdentity) -> Result<(), campanile_discovery::tls::Error> {
+        let roster = self.material.roster().current().number;
+        let in_time = self.material.clock().now() < peer.not_after;
+        if in_time && self.good.lock().get(&peer.fingerprint) == Some(&roster) {
+            return Ok(());
+        }
+        self.material.still_good(peer)?;
+        let mut good = self.good.lock();
+        if good.len() >= STANDINGS_MAX {
+            good.clear();
+        }
+        good.insert(peer.fingerprint, roster);
+        Ok(())
     }
 }
 

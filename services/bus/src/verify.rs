@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use campanile_alert::Vocabulary;
+use campanile_alert::{DepartmentId, Vocabulary};
 use campanile_discovery::keys::Signature;
 use campanile_discovery::roster::{Lane as KeyLane, Roster, RosterHandle, SignedRoster};
-use campanile_log::{Evidence, Lane, LogId, Replica, Standing};
+use campanile_log::{Evidence, Hash, Lane, LogId, Replica, Standing};
 use campanile_proto::bus::v1 as wire;
 
 use crate::count;
-use crate::pipeline::{Checked, alert_key};
+use crate::pipeline::{Checked, alert_key, content_hash};
 use crate::record::{self, Content, Header, PAYLOAD_TYPE};
 
 /// What to do with a record.
@@ -38,6 +38,8 @@ pub enum Verdict {
 pub struct Verifier {
     /// The federation's name; a record of another one is refused.
     pub federation: String,
+    /// Our own department: whose records' bodies we may read.
+    pub reader: DepartmentId,
     /// The rosters accepted here.
     pub roster: RosterHandle,
     /// The vocabulary.
@@ -79,7 +81,23 @@ impl Verifier {
             Err(reason) if by_origin => Signed::Uncounted(reason),
             Err(reason) => return Verdict::Refuse(reason),
         };
+        if !by_origin && let Some(reason) = self.wanting(&current, &header, record) {
+            return Verdict::Refuse(reason.into());
+        }
         Verdict::Append(Box::new(self.checked(&current, header, record, signed)))
+    }
+
+    /// What a relay left out or spoiled. Taken from it, the record would never count here, though its origin or another
+    /// holder has it whole; so that holder is asked.
+    fn wanting(&self, roster: &Roster, header: &Header, record: &wire::Record) -> Option<&'static str> {
+        let author = header.origin.department();
+        let readable =
+            header.audience.admits(self.reader.as_str(), author.as_str()) || roster.may_read(&self.reader, author);
+        match &record.body {
+            None if readable && header.fault.is_none() => Some("the holder lacks a body that we may read"),
+            Some(body) if Hash::of(body) != header.body_hash => Some("the holder has another body than was signed"),
+            _ => None,
+        }
     }
 
     /// Opens a record that its origin has signed with a key that is good at its position: proof that it made it.
@@ -145,8 +163,10 @@ impl Verifier {
             },
         };
         let idempotency = match body.as_ref().map(|body| &body.content) {
-            Some(Content::Alert { alert, .. }) if standing == Standing::Counted => {
-                Some((alert_key(header.origin.department(), &alert.id()), header.body_hash))
+            Some(Content::Alert { alert, original, .. }) if standing == Standing::Counted => {
+                let exercise = header.world.exercise();
+                let content = content_hash(alert, original.as_deref(), exercise);
+                Some((alert_key(header.origin.department(), &alert.id()), content))
             }
             _ => None,
         };

@@ -11,7 +11,7 @@ use campanile_alert::{Alert, CapVersion, DepartmentId, ExerciseId, xml};
 use campanile_bus::bus::plain_draft;
 use campanile_bus::record::{Audience, Content, position_from_wire, position_to_wire};
 use campanile_bus::{Arrival, Bus, Published, Submission};
-use campanile_discovery::identity::Role;
+use campanile_discovery::identity::{PeerIdentity, Role};
 use campanile_log::{LogId, Position, Standing};
 use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::alert_service_server::{AlertService, AlertServiceServer};
@@ -37,8 +37,8 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const WATCHES_MAX: usize = 1_024;
 /// How many records a watch reads at once.
 const PAGE: usize = 256;
-/// How many departments may be named as readers of one alert.
-const AUDIENCE_MAX: usize = 1_000;
+/// How many departments an audience may name.
+const AUDIENCE_MAX: usize = 256;
 /// How many logs a cursor may name.
 const CURSOR_LOGS_MAX: usize = 4_096;
 /// The offset from UTC in which this node writes `sent`: Hong Kong's.
@@ -92,13 +92,13 @@ impl Alerts {
             }
         };
         let classification = self.classify(&alert, &request.source)?;
+        if request.audience_departments.len() > AUDIENCE_MAX {
+            return Err(field("audience_departments", format!("it names more than {AUDIENCE_MAX} departments")));
+        }
         let exercise = match request.exercise_id.as_deref() {
             None => None,
             Some(id) => Some(ExerciseId::try_new(id).map_err(|error| field("exercise_id", error.to_string()))?),
         };
-        if request.audience_departments.len() > AUDIENCE_MAX {
-            return Err(field("audience_departments", "it names more than 1,000 departments"));
-        }
         for department in &request.audience_departments {
             DepartmentId::try_new(department).map_err(|error| field("audience_departments", error.to_string()))?;
         }
@@ -219,12 +219,12 @@ impl AlertService for Alerts {
     }
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        self.gate.admit(&request, &[Role::Read])?;
+        let caller = self.gate.admit(&request, &[Role::Read])?;
         let permit = Arc::clone(&self.watches)
             .try_acquire_owned()
             .map_err(|_| refuse(Code::ResourceExhausted, "WATCHES", "too many watches are open here"))?;
         let request = request.into_inner();
-        let watch = Watch::begin(self.bus.clone(), request).await?;
+        let watch = Watch::begin(self.bus.clone(), caller.identity, request).await?;
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
             let _permit = permit;
@@ -395,6 +395,8 @@ fn wanted(id: Option<wire::AlertRef>) -> Result<convert::WantedAlert, Status> {
 /// One watch: a walk over the records in order of arrival, without those that the cursor covers.
 struct Watch {
     bus: Bus,
+    /// The watcher, judged again at every heartbeat.
+    identity: Arc<PeerIdentity>,
     filter: wire::Filter,
     /// The last place of each log that the receiver has seen.
     seen: HashMap<LogId, Position>,
@@ -403,14 +405,14 @@ struct Watch {
 }
 
 impl Watch {
-    async fn begin(bus: Bus, request: wire::WatchRequest) -> Result<Self, Status> {
+    async fn begin(bus: Bus, identity: Arc<PeerIdentity>, request: wire::WatchRequest) -> Result<Self, Status> {
         let filter = lookup::filter(request.filter)?;
         let last = *bus.changed().borrow();
         let store = Arc::clone(bus.store());
         let Some(cursor) = request.after else {
             // From now on: every log counts as seen up to its tail, so that the first cursor covers all that was.
             let seen = if request.from_start { HashMap::new() } else { store.logs().into_iter().collect() };
-            return Ok(Self { bus, filter, seen, after: if request.from_start { 0 } else { last } });
+            return Ok(Self { bus, identity, filter, seen, after: if request.from_start { 0 } else { last } });
         };
         if request.from_start {
             return Err(field("from_start", "give a cursor or from_start, not both"));
@@ -430,7 +432,7 @@ impl Watch {
         let after = first
             .map_err(|error| internal("a read was cut short", &error))?
             .map_err(|error| internal("the store could not be read", &error))?;
-        Ok(Self { bus, filter, seen, after })
+        Ok(Self { bus, identity, filter, seen, after })
     }
 
     async fn run(mut self, sender: mpsc::Sender<Result<wire::WatchResponse, Status>>) {
@@ -464,6 +466,11 @@ impl Watch {
                 () = sender.closed() => return,
                 () = stop.cancelled() => return,
                 _ = heartbeat.tick() => {
+                    if let Err(error) = self.bus.standing().check(&self.identity) {
+                        let refusal = refuse(Code::Unauthenticated, "REVOKED", error.to_string());
+                        let _gone = sender.send(Err(refusal)).await;
+                        return;
+                    }
                     let time = Some(convert::timestamp_to_wire(self.bus.clock().now()));
                     let kind = wire::watch_response::Kind::Heartbeat(wire::Heartbeat { time });
                     let response = wire::WatchResponse { kind: Some(kind), cursor: Some(self.cursor()) };

@@ -1,10 +1,11 @@
 //! Who may call what: roles from the client's certificate, persons from the roster, and a bound on the rate of each.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use campanile_alert::DepartmentId;
-use campanile_bus::transport::PeerInfo;
+use campanile_bus::transport::{PeerInfo, Standing};
 use campanile_discovery::identity::{PeerIdentity, PeerKind, Role};
 use campanile_discovery::roster::{ClientId, Person, RosterHandle};
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ const CLIENTS_MAX: usize = 4_096;
 pub struct Gate {
     department: DepartmentId,
     roster: RosterHandle,
+    standing: Arc<Standing>,
     buckets: Mutex<HashMap<String, Bucket>>,
 }
 
@@ -40,12 +42,14 @@ pub struct Caller {
     pub client: ClientId,
     /// SHA-256 of its certificate.
     pub certificate_hash: Vec<u8>,
+    /// What its certificate says, to be judged again while a call lasts.
+    pub identity: Arc<PeerIdentity>,
 }
 
 impl Gate {
     /// A gate for the clients of one department.
-    pub fn new(department: DepartmentId, roster: RosterHandle) -> Self {
-        Self { department, roster, buckets: Mutex::default() }
+    pub fn new(department: DepartmentId, roster: RosterHandle, standing: Arc<Standing>) -> Self {
+        Self { department, roster, standing, buckets: Mutex::default() }
     }
 
     /// Lets a client in that has one of the roles.
@@ -69,8 +73,9 @@ impl Gate {
             );
             return Err(refuse(Code::PermissionDenied, "OTHER_DEPARTMENT", message));
         }
-        if self.roster.current().is_revoked(&identity.department, &identity.serial) {
-            return Err(refuse(Code::Unauthenticated, "REVOKED", "this certificate is revoked by the roster"));
+        // The handshake may be long ago; the certificate may have ended or been revoked since.
+        if let Err(error) = self.standing.check(identity) {
+            return Err(refuse(Code::Unauthenticated, "REVOKED", error.to_string()));
         }
         if !any_of.iter().any(|role| identity.roles.contains(role)) {
             let names: Vec<&str> = any_of.iter().map(|role| role.as_str()).collect();
@@ -80,7 +85,7 @@ impl Gate {
         self.take_token(identity)?;
         let client = ClientId::try_new(identity.department.clone(), &identity.name)
             .map_err(|error| refuse(Code::Unauthenticated, "NO_IDENTITY", error.to_string()))?;
-        Ok(Caller { client, certificate_hash: identity.fingerprint.to_vec() })
+        Ok(Caller { client, certificate_hash: identity.fingerprint.to_vec(), identity: Arc::clone(identity) })
     }
 
     /// The person of the roster who works through the caller's certificate.

@@ -95,7 +95,8 @@ async fn by_hash(bus: &Bus, hash: Hash) -> Result<Arc<Arrival>, Status> {
         .map_err(|error| internal("a read was cut short", &error))?
         .map_err(|error| internal("the store could not be read", &error))?
         .ok_or_else(not_found)?;
-    let arrival = pipeline::reopen(entry).map_err(|error| internal("a stored record is not readable", &error))?;
+    let arrival = pipeline::reopen(entry, bus.clock().now())
+        .map_err(|error| internal("a stored record is not readable", &error))?;
     Ok(Arc::new(arrival))
 }
 

@@ -121,7 +121,7 @@ impl Server {
         if let Some(listener) = metrics_listener {
             tokio::spawn(http::serve(listener, Arc::new(registry), stop.clone()));
         }
-        let gate = Arc::new(Gate::new(department, opened.roster));
+        let gate = Arc::new(Gate::new(department, opened.roster, Arc::clone(bus.standing())));
         let alerts = Alerts {
             bus: bus.clone(),
             gate: Arc::clone(&gate),

@@ -96,6 +96,8 @@ pub struct Engine {
     waiting: BTreeMap<String, Vec<String>>,
     /// Events that a conflict may need: the antonyms of what the rules issue.
     watched: BTreeSet<String>,
+    /// The known causes of such events.
+    against: BTreeSet<Lineage>,
     state: State,
     /// Which cause a message belongs to.
     lineages: BTreeMap<Lineage, Lineage>,
@@ -152,6 +154,7 @@ impl Engine {
             rules,
             waiting,
             watched,
+            against: BTreeSet::new(),
             state,
             lineages,
             messages,
@@ -170,6 +173,9 @@ impl Engine {
         }
         for (lineage, known) in self.state.known.rows() {
             self.lineages.extend(known.ids.iter().map(|id| (message_of(lineage, id), lineage.clone())));
+            if self.watched.contains(&known.event) {
+                self.against.insert(lineage.clone());
+            }
         }
         for (key, effect) in self.state.effects.rows() {
             self.messages.extend(effect.messages.iter().map(|(id, _)| (id.clone(), key.clone())));

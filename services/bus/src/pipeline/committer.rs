@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use campanile_alert::Timestamp;
@@ -19,6 +20,9 @@ use crate::current::Current;
 use crate::derive::Arrival;
 use crate::tails::Tails;
 
+/// How long the thread waits after a commit that failed and may be tried again.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
 pub(super) struct Committer {
     pub(super) parts: Parts,
     pub(super) current: Arc<Mutex<Current>>,
@@ -33,6 +37,24 @@ pub(super) struct Committer {
     pub(super) evidence: Vec<Evidence>,
 }
 
+/// Closes the pipeline when its thread ends.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.urgent_room.close();
+        self.0.other_room.close();
+        let mut queues = self.0.queues.lock();
+        queues.closed = true;
+        queues.urgent.clear();
+        queues.other.clear();
+        drop(queues);
+        if !self.0.ended_in_order.load(Ordering::SeqCst) {
+            self.0.failed.send_replace(true);
+        }
+    }
+}
+
 pub(super) enum Answer {
     Publish(oneshot::Sender<Result<Published, PublishError>>, Result<Published, PublishError>),
     Replica(oneshot::Sender<Stored>, Stored),
@@ -40,26 +62,21 @@ pub(super) enum Answer {
 
 impl Committer {
     pub(super) fn run(mut self) {
-        loop {
-            let Some(work) = self.take() else { break };
-            if let Err(failure) = self.commit(work)
-                && failure.is_fatal()
-            {
-                error!(error = %chain_of(&failure), "The store failed; the node must end");
-                break;
+        // However the thread ends, by a panic too, nobody may wait for it in vain.
+        let _closing = Closing(Arc::clone(&self.shared));
+        while let Some(work) = self.take() {
+            match self.commit(work) {
+                Ok(()) => {}
+                Err(failure) if failure.is_fatal() => {
+                    error!(error = %chain_of(&failure), "The store failed; the node must end");
+                    return;
+                }
+                // The disk is full, most likely: waiting lets an operator free some, and asks it no faster than that.
+                Err(_) if self.shared.queues.lock().closed => return,
+                Err(_) => std::thread::sleep(AFTER_FAILURE),
             }
         }
-        self.shared.urgent_room.close();
-        self.shared.other_room.close();
-        let mut queues = self.shared.queues.lock();
-        let was_closed = queues.closed;
-        queues.closed = true;
-        queues.urgent.clear();
-        queues.other.clear();
-        drop(queues);
-        if !was_closed {
-            self.shared.failed.send_replace(true);
-        }
+        self.shared.ended_in_order.store(true, Ordering::SeqCst);
     }
 
     /// Waits for work; an empty batch means there is evaluation to go on with, `None` means the end.
@@ -151,7 +168,7 @@ impl Committer {
 
     /// Takes current alerts, rules and times up again from what the store holds.
     pub(super) fn reload(&mut self) -> Result<(), StartError> {
-        let store = Arc::clone(&self.parts.store);
+        let (store, now) = (Arc::clone(&self.parts.store), self.parts.clock.now());
         self.current.lock().restore(store.as_ref())?;
         self.times.clear();
         for (log, tail) in store.logs() {
@@ -174,8 +191,19 @@ impl Committer {
             let Some(last) = entries.last() else { break };
             after = last.arrival;
             for entry in entries {
-                self.deferred.push_back(Arc::new(reopen(entry)?));
+                self.deferred.push_back(Arc::new(reopen(entry, now)?));
             }
+        }
+        // The neighbour before the first record that is still to be evaluated, not the one at the tail.
+        let mut first: HashMap<LogId, (u64, u64)> = HashMap::new();
+        for arrival in &self.deferred {
+            first.entry(arrival.entry.log.clone()).or_insert(arrival.entry.position.place());
+        }
+        for (log, (epoch, seq)) in first {
+            match store.get(&log, epoch, seq.saturating_sub(1))? {
+                Some(before) => self.times.insert(log, crate::record::open_header(&before.header)?.time),
+                None => self.times.remove(&log),
+            };
         }
         self.due.send_replace(self.parts.derive.as_ref().and_then(|derive| derive.due()));
         Ok(())

@@ -98,6 +98,11 @@ impl Engine {
             self.lineages.insert(message_of(&lineage, id), lineage.clone());
         }
         self.state.known.put(lineage.clone(), known.clone());
+        if self.watched.contains(event) {
+            self.against.insert(lineage.clone());
+        } else {
+            self.against.remove(&lineage);
+        }
         let mut rules: BTreeSet<String> = self.waiting.get(event).into_iter().flatten().cloned().collect();
         rules.extend(self.candidates_of(&lineage).into_iter().map(|key| key.rule));
         for rule in rules {
@@ -249,6 +254,7 @@ impl Engine {
     }
 
     fn forget_cause(&mut self, lineage: &Lineage) {
+        self.against.remove(lineage);
         if let Some(known) = self.state.known.remove(lineage) {
             for id in &known.ids {
                 self.lineages.remove(&message_of(lineage, id));

@@ -111,11 +111,8 @@ impl Engine {
         let say = |event: &str| {
             Sentence::new(format!("{event} is in force on {target}"), format!("{target} 現正執行相反安排（{event}）"))
         };
-        let own = self.state.effects.rows().find(|(key, _)| {
-            key.world == *world && key.target == target && !target.is_empty() && antonyms.contains(&key.effect)
-        });
-        if let Some((key, _)) = own {
-            return Some(say(&key.effect));
+        if let Some(event) = self.issued_against(antonyms, world, target) {
+            return Some(say(&event));
         }
         let site = rule.pick.as_ref().and_then(|pick| self.data.get(&pick.targets)?.site(target));
         let covers = |known: &Known| {
@@ -123,10 +120,28 @@ impl Engine {
             let inside = |area| points.iter().any(|point| geometry::contains(area, *point));
             known.sites.iter().any(|site| site == target) || known.areas.iter().any(inside)
         };
-        let known = self.state.known.rows().find(|(lineage, known)| {
-            lineage.world == *world && !known.expired && antonyms.contains(&known.event) && covers(known)
-        });
-        known.map(|(_, known)| say(&known.event))
+        let against = self.against.iter().filter(|lineage| lineage.world == *world);
+        let mut known = against.filter_map(|lineage| self.state.known.get(lineage));
+        let known = known.find(|known| !known.expired && antonyms.contains(&known.event) && covers(known));
+        known.map(|known| say(&known.event))
+    }
+
+    /// The event of an effect of ours on a target that is one of `antonyms`. The keys stand in the order of rule and
+    /// event, so one look for each pair of them is enough, however many targets there are.
+    fn issued_against(&self, antonyms: &[String], world: &World, target: &str) -> Option<String> {
+        let mut from =
+            EffectKey { world: world.clone(), rule: String::new(), effect: String::new(), target: String::new() };
+        while !target.is_empty() {
+            let next = self.state.effects.from(&from).next().filter(|key| key.world == *world)?;
+            let wanted = EffectKey { target: target.into(), ..next.clone() };
+            if antonyms.contains(&next.effect) && self.state.effects.get(&wanted).is_some() {
+                return Some(wanted.effect);
+            }
+            // The least text above the event's own.
+            let effect = format!("{}\0", wanted.effect);
+            from = EffectKey { effect, target: String::new(), ..wanted };
+        }
+        None
     }
 
     fn inside_envelope(

@@ -165,6 +165,13 @@ impl Engine {
                 }
             } else if effect.expired.is_empty() && effect.stand == Stand::Supported {
                 self.last_cause_ended(active.as_deref(), &key, step);
+            } else if effect.stand == Stand::Supported {
+                // The last one that was renewed has ended, and one that fell silent is left: nobody said all-clear for it.
+                let why = Sentence::new(
+                    "one cause ended and another expired unrenewed; silence is not an all-clear",
+                    "一個原因已結束，另一個原因過期未續；沒有消息不等於解除",
+                );
+                self.put_to_review(&key, why, step);
             }
         }
     }
