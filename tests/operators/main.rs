@@ -1,6 +1,6 @@
 //! Every command of the operator's guide is run, in the order of the guide, as an operator would type it; and the sample
 //! configuration beside it is read by the programs it is for.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

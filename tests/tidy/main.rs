@@ -2,7 +2,7 @@
 //! and what may lie in a file.
 //!
 //! A failure names the place and what to do. Each list of exceptions is short, and says why.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod commands;
 mod dependencies;

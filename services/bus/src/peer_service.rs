@@ -241,7 +241,7 @@ impl Pull {
             self.send_records().await?;
             tokio::select! {
                 changed = tail.changed() => changed.map_err(|_| Ended)?,
-                message = requests.message() => self.credit(message)?,
+                message = requests.message() => self.credit(message).await?,
                 _ = bookmark.tick() => self.bookmark(&tail).await?,
                 _ = roster.changed() => self.judge_again().await?,
                 () = stop.cancelled() => return self.fail(Status::unavailable("the node is ending")).await,
@@ -304,9 +304,10 @@ impl Pull {
         }
     }
 
-    fn credit(&mut self, message: Result<Option<wire::PullRequest>, Status>) -> Result<(), Ended> {
-        let Ok(Some(wire::PullRequest { kind: Some(wire::pull_request::Kind::Credit(credit)) })) = message else {
-            return Err(Ended);
+    async fn credit(&mut self, message: Result<Option<wire::PullRequest>, Status>) -> Result<(), Ended> {
+        let Ok(Some(message)) = message else { return Err(Ended) };
+        let Some(wire::pull_request::Kind::Credit(credit)) = message.kind else {
+            return self.fail(Status::invalid_argument("after start only credit may follow")).await;
         };
         self.credit = (self.credit + i64::from(credit.credit_bytes)).min(i64::from(CREDIT_BYTES_MAX));
         Ok(())

@@ -1,0 +1,33 @@
+//! A member of the bus as a process for tests: what `campanile node run` and `campanile gateway run` run, and nothing
+//! else but a bound on its life: it ends when its standard input does, so no test that dies leaves it behind.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use campanile_cli::node_run::{self, GatewayArgs, NodeArgs};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, run, flag, file] = words.as_slice() else {
+        bail!("usage: campanile-member node|gateway run --config FILE")
+    };
+    if run != "run" || flag != "--config" {
+        bail!("usage: campanile-member node|gateway run --config FILE");
+    }
+    std::thread::spawn(|| {
+        let mut ignored = Vec::new();
+        drop(std::io::stdin().read_to_end(&mut ignored));
+        std::process::exit(3);
+    });
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    let config = PathBuf::from(file);
+    let runtime = tokio::runtime::Runtime::new()?;
+    match kind.as_str() {
+        "node" => runtime.block_on(node_run::node(NodeArgs { config })),
+        "gateway" => runtime.block_on(node_run::gateway(GatewayArgs { config })),
+        other => bail!("{other:?} is neither node nor gateway"),
+    }
+}
