@@ -67,6 +67,8 @@ pub struct GatewayNode {
     pub bus: Bus,
     /// Where peers reach it.
     pub address: SocketAddr,
+    /// Where the metrics of its membership are served.
+    pub metrics: Option<SocketAddr>,
     /// Its channels.
     pub server: campanile_gateway::Server,
     stop: CancellationToken,
@@ -112,7 +114,17 @@ impl GatewayNode {
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let serving = tokio::spawn(serving);
         let server = campanile_gateway::Server::bind(channels, bus.clone()).await?;
-        Ok(Self { bus, address, server, stop, serving })
+        let mut metrics = None;
+        if let Some(at) = member.metrics_listen {
+            let listener = tokio::net::TcpListener::bind(at)
+                .await
+                .with_context(|| format!("failed to listen at {at}; choose a free address"))?;
+            metrics = Some(listener.local_addr()?);
+            let mut registry = prometheus_client::registry::Registry::default();
+            bus.metrics().register(&mut registry);
+            tokio::spawn(campanile_node::http::serve(listener, Arc::new(registry), stop.clone()));
+        }
+        Ok(Self { bus, address, metrics, server, stop, serving })
     }
 
     /// Waits until the gateway ends by itself: its disk or its server failed.

@@ -52,6 +52,12 @@ impl GatewayConfig {
         let mut config: Self = read_yaml(path)?;
         let base = path.parent().unwrap_or(Path::new("."));
         config.member.rebase(base);
+        for channel in &mut config.gateway.channels {
+            let campanile_gateway::config::ChannelConfig::Mqtt(mqtt) = channel;
+            for file in [&mut mqtt.ca, &mut mqtt.password_file].into_iter().flatten() {
+                *file = base.join(&*file);
+            }
+        }
         config.gateway.estates = config.gateway.estates.map(|estates| base.join(estates));
         config.gateway.check()?;
         Ok(config)
@@ -93,7 +99,7 @@ pub async fn node(args: NodeArgs) -> Result<()> {
                 Told::End => break Ok(()),
                 Told::Reload => match server.reload() {
                     Ok(changes) => info!(?changes, "Read again"),
-                    Err(error) => warn!(error = error.message(), "Not read again"),
+                    Err(error) => warn!(%error, "Not read again"),
                 },
             },
         }
@@ -115,7 +121,7 @@ pub async fn gateway(args: GatewayArgs) -> Result<()> {
     say(&Ready {
         origin: gateway.bus.origin().to_string(),
         address: gateway.address,
-        metrics: None,
+        metrics: gateway.metrics,
         http: Some(gateway.server.addresses().http),
     })?;
     let ended = loop {
@@ -123,9 +129,9 @@ pub async fn gateway(args: GatewayArgs) -> Result<()> {
             ended = gateway.join() => break ended,
             told = signals.next() => match told {
                 Told::End => break Ok(()),
-                Told::Reload => match gateway.bus.material().reload() {
-                    Ok(()) => info!("Certificate read again"),
-                    Err(error) => warn!(%error, "Certificate not read again"),
+                Told::Reload => match campanile_node::reload::reload(&config.member, &gateway.bus) {
+                    Ok(changes) => info!(?changes, "Read again"),
+                    Err(error) => warn!(%error, "Not read again"),
                 },
             },
         }

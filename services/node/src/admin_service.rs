@@ -44,51 +44,6 @@ impl Admin {
     pub fn into_service(self) -> AdminServiceServer<Self> {
         AdminServiceServer::new(self).max_decoding_message_size(64 << 10)
     }
-
-    /// Reads certificates, keys and the roster again from the disk.
-    ///
-    /// # Errors
-    /// A sentence; what was in use stays in use.
-    pub fn reload_files(&self) -> Result<Vec<String>, Status> {
-        let mut changes = Vec::new();
-        let failed = |what: &str, error: &dyn std::error::Error| {
-            let message =
-                format!("the {what} on the disk was refused, the old one stays: {}", crate::config::chain(error));
-            refuse(Code::FailedPrecondition, "RELOAD", message)
-        };
-        let roster = std::fs::read(&self.member.roster).map_err(|error| failed("roster", &error))?;
-        let before = self.bus.roster().current().number;
-        match self.bus.roster().offer(&roster) {
-            Ok(_) => {}
-            Err(campanile_discovery::roster::Error::RollBack { .. }) => {}
-            Err(error) => return Err(failed("roster", &error)),
-        }
-        let now = self.bus.roster().current().number;
-        if now != before {
-            changes.push(format!("roster {now} is in force in place of {before}"));
-        }
-        let serial = self.bus.material().identity().peer().serial.clone();
-        self.bus.material().reload().map_err(|error| failed("certificate", &error))?;
-        let identity = self.bus.material().identity();
-        if identity.peer().serial != serial {
-            let until = identity.peer().not_after;
-            changes.push(format!("certificate {} is in use until {until}", identity.peer().serial));
-        }
-        let keys = self.member.load_keys().map_err(|error| failed("signing key", &error))?;
-        let roster = self.bus.roster().current();
-        let listed = roster.origin(self.bus.origin());
-        for key in [&keys.live, &keys.exercise] {
-            if !listed.is_some_and(|origin| origin.keys.iter().any(|known| known.id == key.id())) {
-                let message = format!("the roster does not list key {}; publish a roster that does first", key.id());
-                return Err(refuse(Code::FailedPrecondition, "RELOAD", message));
-            }
-        }
-        if keys.live.id() != self.bus.keys().live.id() || keys.exercise.id() != self.bus.keys().exercise.id() {
-            changes.push(format!("key {} signs from the next record on", keys.live.id()));
-            self.bus.set_keys(keys);
-        }
-        Ok(changes)
-    }
 }
 
 #[tonic::async_trait]
@@ -251,7 +206,9 @@ impl AdminService for Admin {
 
     async fn reload(&self, request: Request<wire::ReloadRequest>) -> Result<Response<wire::ReloadResponse>, Status> {
         self.gate.admit(&request, &[Role::Administer])?;
-        Ok(Response::new(wire::ReloadResponse { changes: self.reload_files()? }))
+        let changes = crate::reload::reload(&self.member, &self.bus)
+            .map_err(|error| refuse(Code::FailedPrecondition, "RELOAD", error.to_string()))?;
+        Ok(Response::new(wire::ReloadResponse { changes }))
     }
 
     async fn read_log(&self, request: Request<wire::ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod http;
 pub mod lookup;
 pub mod metrics;
+pub mod reload;
 pub mod rules;
 pub mod server;
 pub mod status;

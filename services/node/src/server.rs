@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::admin_service::Admin;
 use crate::alert_service::Alerts;
 use crate::auth::Gate;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Member};
 use crate::http;
 use crate::metrics::Metrics;
 use crate::rules::{NodeRules, RulesView};
@@ -34,7 +34,7 @@ pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     rules: Option<Arc<Mutex<RulesView>>>,
-    admin: Admin,
+    member: Arc<Member>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -80,7 +80,7 @@ impl Server {
         let (packs, data) = config.load_packs()?;
         let sources: HashMap<_, _> =
             config.load_sources()?.into_iter().map(|table| (table.source().to_owned(), table)).collect();
-        let member = &config.member;
+        let member = Arc::new(config.member.clone());
         let opened = member.open(&clock, hub)?;
         let department = member.origin.department().clone();
         let rules = if packs.is_empty() {
@@ -131,7 +131,7 @@ impl Server {
             metrics,
             watches: Alerts::watch_bound(),
         };
-        let admin = Admin { bus: bus.clone(), gate, rules: view.clone(), member: Arc::new(config.member.clone()) };
+        let admin = Admin { bus: bus.clone(), gate, rules: view.clone(), member: Arc::clone(&member) };
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<campanile_proto::bus::v1::alert_service_server::AlertServiceServer<Alerts>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -142,13 +142,13 @@ impl Server {
         let serving = campanile_bus::transport::server()
             .add_service(bus.peer_service())
             .add_service(alerts.into_service())
-            .add_service(admin.clone().into_service())
+            .add_service(admin.into_service())
             .add_service(health_service)
             .add_service(reflection)
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let serving = tokio::spawn(serving);
         info!(origin = %bus.origin(), %address, "Node is up");
-        Ok(Self { bus, address, metrics_address, rules: view, admin, stop, serving })
+        Ok(Self { bus, address, metrics_address, rules: view, member, stop, serving })
     }
 
     /// Where it listens.
@@ -174,9 +174,9 @@ impl Server {
     /// Reads certificates, keys and the roster again from the disk; one sentence for each thing that changed.
     ///
     /// # Errors
-    /// A status with the reason; what was in use stays in use.
-    pub fn reload(&self) -> Result<Vec<String>, tonic::Status> {
-        self.admin.reload_files()
+    /// [`crate::reload::Error`]; what was in use stays in use.
+    pub fn reload(&self) -> Result<Vec<String>, crate::reload::Error> {
+        crate::reload::reload(&self.member, &self.bus)
     }
 
     /// Waits until the node ends by itself: the disk or the server failed.
