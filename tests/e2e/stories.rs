@@ -56,8 +56,13 @@ async fn a_cancelled_fire_leaves_its_closures_lingering_then_in_review_until_an_
     wait_rules(&officer, "reviews", |rules| rules.effects.iter().all(|effect| effect.in_review).then_some(())).await;
     assert_eq!(officer.rules().await.unwrap().effects.len(), closed.len());
     let edb = cluster.bus("edb/node-1").unwrap();
-    let ticks = records(&edb).await.unwrap().iter().filter(|arrival| arrival.header.kind == Kind::Tick).count();
-    assert!(ticks > 0, "the timer was not written down");
+    // The view of the rules is made in the commit that writes the timer down; the record shows when it is durable.
+    wait_for("the timer, written down", LIMIT, || async {
+        let held = records(&edb).await?;
+        Ok(held.iter().any(|arrival| arrival.header.kind == Kind::Tick).then_some(()))
+    })
+    .await
+    .unwrap();
 
     let web = cluster.web().unwrap();
     let target = closed[0].clone();

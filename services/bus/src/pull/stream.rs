@@ -1,0 +1,313 @@
+//! One open stream: records are judged as they come, go to the disk side by side, and give credit back when they are
+//! durable.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use campanile_alert::OriginId;
+use campanile_log::{Evidence, Position, Refusal};
+use campanile_proto::bus::v1 as wire;
+use campanile_proto::bus::v1::peer_service_client::PeerServiceClient;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt as _, StreamExt as _};
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot};
+use tonic::transport::Channel;
+use tracing::{debug, warn};
+
+use super::{CALL_WITHIN, CREDIT_STEP, End, IN_FLIGHT_MAX, RELAY_TURN, ROSTERS_MAX, SILENCE_MAX, Task};
+use crate::checkpoint;
+use crate::metrics::OriginLabel;
+use crate::pipeline::Stored;
+use crate::record;
+use crate::verify::Verdict;
+
+pub(super) struct InFlight {
+    bytes: u32,
+    stored: Stored,
+    record: wire::Record,
+}
+
+/// A record on its way to the disk.
+pub(super) struct Waiting {
+    answer: oneshot::Receiver<Stored>,
+    done: Option<(u32, wire::Record)>,
+}
+
+impl Future for Waiting {
+    type Output = InFlight;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<InFlight> {
+        let stored = ready!(self.answer.poll_unpin(cx)).unwrap_or(Stored::Failed);
+        let (bytes, record) = self.done.take().unwrap_or_default();
+        Poll::Ready(InFlight { bytes, stored, record })
+    }
+}
+
+/// One open stream.
+pub(super) struct Stream<'t> {
+    pub(super) task: &'t Task,
+    pub(super) holder: &'t OriginId,
+    pub(super) by_origin: bool,
+    pub(super) client: PeerServiceClient<Channel>,
+    pub(super) requests: mpsc::Sender<wire::PullRequest>,
+    pub(super) in_flight: FuturesOrdered<Waiting>,
+    /// Credit that is durable and not yet given back.
+    pub(super) returned: u32,
+    /// The place of the last record that came, or from which the stream began.
+    pub(super) last: Option<(u64, u64)>,
+}
+
+impl Stream<'_> {
+    pub(super) async fn run(mut self, mut messages: tonic::Streaming<wire::PullResponse>) -> End {
+        let turn = tokio::time::sleep(RELAY_TURN);
+        let wake = self.task.wake.notified();
+        tokio::pin!(turn, wake);
+        let own = self.task.origin == self.task.parts.origin;
+        loop {
+            let room = self.in_flight.len() < IN_FLIGHT_MAX;
+            tokio::select! {
+                biased;
+                Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    if let Some(end) = self.settle(done).await {
+                        return end;
+                    }
+                }
+                message = tokio::time::timeout(SILENCE_MAX, messages.message()), if room => {
+                    let message = match message {
+                        Err(_) => return End::Failed("nothing was heard for 16 s".into()),
+                        Ok(Err(status)) => return End::Failed(reason_of(&status)),
+                        Ok(Ok(None)) => return End::Failed("the holder closed the stream".into()),
+                        Ok(Ok(Some(message))) => message,
+                    };
+                    let caught_up = matches!(&message.kind, Some(wire::pull_response::Kind::Bookmark(_)));
+                    if let Some(end) = self.take(message).await {
+                        return end;
+                    }
+                    if own && caught_up && self.in_flight.is_empty() && self.caught_up() {
+                        return End::Recovered;
+                    }
+                }
+                () = &mut turn, if !self.by_origin && !own => return End::InOrder,
+                // The origin is back, or has moved.
+                () = &mut wake, if !self.by_origin && !own => return End::InOrder,
+            }
+        }
+    }
+
+    fn caught_up(&self) -> bool {
+        let seen = self.task.pullers.views.lock().get(&self.task.log).and_then(|view| view.seen);
+        seen.is_none_or(|seen| self.last.is_some_and(|last| last >= seen.place()))
+    }
+
+    async fn take(&mut self, message: wire::PullResponse) -> Option<End> {
+        let parts = &self.task.parts;
+        let now = parts.clock.now();
+        self.task.pullers.view(&self.task.log, |view| view.heard = Some(now));
+        match message.kind {
+            Some(wire::pull_response::Kind::Record(record)) => self.record(record).await,
+            Some(wire::pull_response::Kind::Bookmark(bookmark)) => self.bookmark(bookmark).await,
+            Some(wire::pull_response::Kind::Diverged(diverged)) => {
+                let record = diverged.record.unwrap_or_default();
+                self.fork(&record, "the holder has another record at our tail").await
+            }
+            Some(wire::pull_response::Kind::Pruned(_)) => Some(End::Failed("the holder has pruned this log".into())),
+            // A newer peer may say what this version does not know.
+            None => None,
+        }
+    }
+
+    async fn record(&mut self, record: wire::Record) -> Option<End> {
+        let parts = &self.task.parts;
+        let verdict = match parts.verifier.judge(&self.task.log, &record, self.by_origin) {
+            Verdict::NeedsRoster(number) => match self.fetch_rosters(number).await {
+                Ok(()) => parts.verifier.judge(&self.task.log, &record, self.by_origin),
+                // Only the origin may say that its roster is not to be had; a relay may just not have it yet.
+                Err(NoRoster::Unknown) if self.by_origin => {
+                    parts.verifier.judge_without_roster(&self.task.log, &record, self.by_origin)
+                }
+                Err(NoRoster::Unknown) => {
+                    return Some(End::Distrusted("the holder lacks a roster it serves by".into()));
+                }
+                Err(NoRoster::Failed(reason)) => return Some(End::Failed(reason)),
+            },
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Append(checked) => {
+                let weight = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
+                let bytes = u32::try_from(weight).unwrap_or(u32::MAX);
+                self.last = Some((checked.header.epoch, checked.header.seq));
+                let answer = parts.pipeline.store(*checked).await;
+                self.in_flight.push_back(Waiting { answer, done: Some((bytes, record)) });
+                None
+            }
+            Verdict::NeedsRoster(number) => Some(End::Failed(format!("roster {number} could not be had"))),
+            Verdict::Refuse(reason) => Some(End::Distrusted(reason)),
+        }
+    }
+
+    /// Goes on after the disk has answered for one record.
+    async fn settle(&mut self, done: InFlight) -> Option<End> {
+        match done.stored {
+            Stored::Durable => {
+                self.returned = self.returned.saturating_add(done.bytes);
+                if self.returned >= CREDIT_STEP || self.in_flight.is_empty() {
+                    let credit = wire::PullCredit {
+                        credit_bytes: std::mem::take(&mut self.returned),
+                        durable: self.task.tail().map(|tail| record::position_to_wire(&self.task.log, &tail)),
+                    };
+                    let message = wire::PullRequest { kind: Some(wire::pull_request::Kind::Credit(credit)) };
+                    if self.requests.send(message).await.is_err() {
+                        return Some(End::Failed("the holder closed the stream".into()));
+                    }
+                }
+                None
+            }
+            Stored::Refused(Refusal::Fork { .. }) => {
+                self.fork(&done.record, "the holder has another record at a position held here").await
+            }
+            Stored::Refused(refusal @ (Refusal::Gap { .. } | Refusal::BadPrevious { .. })) => {
+                // Opened again from our tail, the holder shows whether it holds another record there.
+                Some(End::Failed(refusal.to_string()))
+            }
+            Stored::Refused(refusal) => Some(End::Distrusted(refusal.to_string())),
+            Stored::Failed => Some(End::Failed("the record could not be stored here".into())),
+        }
+    }
+
+    /// Two records stand at one position: the other one is kept, if its origin made it.
+    async fn fork(&mut self, record: &wire::Record, reason: &str) -> Option<End> {
+        let parts = &self.task.parts;
+        // Only what the origin's own good key has signed proves anything: a relay must not be able to accuse it.
+        if let Ok(header) = parts.verifier.proves(&self.task.log, record) {
+            warn!(log = %self.task.log, epoch = header.epoch, seq = header.seq, "A log has forked; evidence is kept");
+            parts.metrics.forks.inc();
+            self.keep_evidence(record, &header).await;
+        }
+        Some(End::Distrusted(reason.into()))
+    }
+
+    async fn keep_evidence(&self, record: &wire::Record, header: &record::Header) {
+        let hash = campanile_log::Hash::of(&record.header);
+        let evidence = Evidence {
+            log: self.task.log.clone(),
+            position: Position { epoch: header.epoch, seq: header.seq, hash },
+            header: record.header.clone(),
+            body: record.body.clone(),
+            signatures: record::signatures_as_stored(&record.signatures),
+        };
+        self.task.parts.pipeline.evidence(evidence).await;
+    }
+
+    async fn bookmark(&mut self, bookmark: wire::Bookmark) -> Option<End> {
+        let parts = &self.task.parts;
+        let log = &self.task.log;
+        let seen = match bookmark.tail.as_ref().map(record::position_from_wire) {
+            None => None,
+            Some(Ok((named, tail))) if named == *log => Some(tail),
+            Some(_) => return Some(End::Distrusted("a bookmark names a position of another log".into())),
+        };
+        self.task.pullers.view(log, |view| view.seen = seen);
+        let behind = seen.is_some_and(|seen| self.task.tail().is_none_or(|held| held.place() < seen.place()));
+        let label = OriginLabel { origin: log.origin.to_string(), lane: log.lane.as_str().into() };
+        let lag = if behind { self.lag(&bookmark) } else { 0.0 };
+        parts.metrics.lag_seconds.get_or_create(&label).set(lag);
+        if bookmark.roster > parts.roster.current().number
+            && let Err(reason) = self.fetch_rosters(bookmark.roster).await
+        {
+            debug!(?reason, "A newer roster could not be fetched");
+        }
+        if let Some(checkpoint) = &bookmark.checkpoint {
+            return self.checkpoint(checkpoint).await;
+        }
+        None
+    }
+
+    /// How old our tail is: at least this much of the log is missing here.
+    fn lag(&self, bookmark: &wire::Bookmark) -> f64 {
+        let theirs = campanile_proto::convert::timestamp_from_wire(bookmark.time.as_ref(), "time").ok();
+        let held = self.task.tail().and_then(|tail| {
+            let entry = self.task.parts.store.get(&self.task.log, tail.epoch, tail.seq).ok()??;
+            record::open_header(&entry.header).ok().map(|header| header.time)
+        });
+        match (theirs, held) {
+            (Some(theirs), Some(held)) => theirs.duration_since(held).as_secs_f64().max(0.0),
+            _ => 0.0,
+        }
+    }
+
+    /// Compares the author's word about its tail with what is held here.
+    async fn checkpoint(&mut self, checkpoint: &wire::Checkpoint) -> Option<End> {
+        let parts = &self.task.parts;
+        let log = &self.task.log;
+        let roster = parts.roster.current();
+        let tail = checkpoint::open(&roster, &parts.federation, log, checkpoint)?;
+        let held = parts.store.get(log, tail.epoch, tail.seq).ok()??;
+        if held.position.hash != tail.hash {
+            warn!(%log, epoch = tail.epoch, seq = tail.seq, "The author's checkpoint names another record than is held");
+            parts.metrics.forks.inc();
+            return Some(End::Distrusted("the author's checkpoint contradicts what is held here".into()));
+        }
+        let bytes: Bytes = checkpoint.encode_to_vec().into();
+        if parts.store.checkpoint(log).ok().flatten().as_ref() != Some(&bytes) {
+            parts.pipeline.checkpoint(log.clone(), bytes);
+        }
+        None
+    }
+
+    async fn fetch_rosters(&mut self, number: u64) -> Result<(), NoRoster> {
+        let from = self.task.parts.roster.current().number;
+        if number.saturating_sub(from) > ROSTERS_MAX {
+            // Nobody is that far ahead in earnest; its newest tells whether this holder is.
+            let newest = self.get_roster(None).await?.number;
+            let far = format!("{} is {ROSTERS_MAX} rosters ahead of us", self.holder);
+            return Err(if newest < number { NoRoster::Unknown } else { NoRoster::Failed(far) });
+        }
+        for number in from + 1..=number {
+            let response = match self.get_roster(Some(number)).await {
+                Err(NoRoster::Unknown) if self.get_roster(None).await?.number >= number => {
+                    return Err(NoRoster::Failed(format!("{} does not hold roster {number} any more", self.holder)));
+                }
+                response => response?,
+            };
+            let offered = self.task.parts.roster.offer(&response.envelope);
+            offered.map_err(|error| NoRoster::Failed(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn get_roster(&mut self, number: Option<u64>) -> Result<wire::GetRosterResponse, NoRoster> {
+        let request = wire::GetRosterRequest { number };
+        match tokio::time::timeout(CALL_WITHIN, self.client.get_roster(request)).await {
+            Err(_) => Err(NoRoster::Failed("the roster did not come within 5 s".into())),
+            Ok(Err(status)) if status.code() == tonic::Code::NotFound => Err(NoRoster::Unknown),
+            Ok(Err(status)) => Err(NoRoster::Failed(reason_of(&status))),
+            Ok(Ok(response)) => Ok(response.into_inner()),
+        }
+    }
+}
+
+/// Why a roster could not be had from a holder.
+#[derive(Debug)]
+enum NoRoster {
+    /// The holder's newest is an older one: whoever named it made it up.
+    Unknown,
+    /// It may come later.
+    Failed(String),
+}
+
+/// A status as one line: what went wrong, with what lies under it.
+pub(super) fn reason_of(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = if text.is_empty() { more } else { format!("{text}: {more}") };
+        }
+        source = error.source();
+    }
+    text
+}
