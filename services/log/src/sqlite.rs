@@ -19,6 +19,7 @@
 
 mod batch;
 mod keeper;
+mod readers;
 mod rows;
 
 use std::collections::HashMap;
@@ -29,7 +30,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::chain::{self, Held, PendingTails, Tails, Walk};
@@ -38,16 +41,17 @@ use crate::{Entry, Error, Evidence, Hash, Key, LogId, Position, Recorded, Store}
 
 use batch::{Broken, SqliteBatch};
 use keeper::Keeper;
+use readers::Readers;
 
 /// The format this version reads and writes.
 const FORMAT: i64 = 1;
 const APPLICATION: i64 = 0x434D_504E;
-/// Reads at one time; more wait. Each may cache 1 MiB.
-const READERS_MAX: usize = 8;
 /// How long a statement waits for SQLite's own locks, which are held for moments only.
 const BUSY_MS_MAX: u64 = 10_000;
 /// Above this the committer itself empties the WAL, so that it cannot outgrow the disk.
 const WAL_BYTES_MAX: u64 = 256 << 20;
+/// One page of the database and the header of its frame in the WAL.
+const FRAME_BYTES: u64 = 4_096 + 24;
 /// Entries verified in one step at the start.
 const VERIFY_STEP: usize = 1024;
 /// Bytes held at one time while verifying.
@@ -107,6 +111,10 @@ pub(crate) struct Shared {
     last_arrival: AtomicU64,
     /// The last arrival number known to be in `log.db` itself; the next commit writes it down.
     mark: AtomicU64,
+    /// Held by whoever writes: a commit, or the keeper while it copies the last of the WAL.
+    turn: Mutex<()>,
+    /// Frames of the WAL in use, as the last commit left it.
+    wal_frames: AtomicU64,
     poisoned: AtomicBool,
 }
 
@@ -146,10 +154,17 @@ impl SqliteStore {
         let lock = lock(directory)?;
         let path = directory.join("log.db");
         let place = path.display().to_string();
-        let conn = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+        let mut conn = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
             .map_err(|source| rows::fail("open", &place, source))?;
         prepare(&conn, &place, options)?;
         let shared = Arc::new(load(&conn, &path, place)?);
+        let counted = Arc::clone(&shared);
+        let hook = move |_: &mut Wal, frames: i32| {
+            counted.wal_frames.store(u64::try_from(frames).unwrap_or_default(), Ordering::Release);
+            Ok(())
+        };
+        conn.wal_hook(Some(hook)).map_err(|source| rows::fail("open", &shared.place, source))?;
+        keeper::lay_out(&shared.wal);
         let store = Self {
             readers: Readers::new(path),
             scrubbed: Mutex::new(0),
@@ -274,17 +289,19 @@ impl Store for SqliteStore {
             return Err(Error::Poisoned);
         }
         let Some(Writer { conn, epochs }) = &mut *writer else { return Err(self.read_only()) };
+        let turn = self.shared.turn.lock();
         let result = self.transact(conn, epochs, work);
+        drop(turn);
         if result.as_ref().is_err_and(Error::is_fatal) {
             self.shared.poisoned.store(true, Ordering::Release);
         }
         result?;
-        let wal = std::fs::metadata(&self.shared.wal).map_or(0, |file| file.len());
+        let wal = self.shared.wal_frames.load(Ordering::Acquire) * FRAME_BYTES;
         if wal > WAL_BYTES_MAX {
             keeper::empty_wal(conn, &self.shared);
         }
         if let Some(keeper) = &self.keeper {
-            keeper.committed();
+            keeper.committed(wal);
         }
         Ok(())
     }
@@ -507,59 +524,6 @@ impl Held for HeldHere<'_> {
     }
 }
 
-/// A bounded set of read connections, opened as they are needed.
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<(Vec<Connection>, usize)>,
-    returned: Condvar,
-}
-
-impl Readers {
-    fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::new((Vec::new(), 0)), returned: Condvar::new() }
-    }
-
-    fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, rusqlite::Error> {
-        let lent = self.lend()?;
-        lent.conn.as_ref().map_or(Err(rusqlite::Error::InvalidQuery), read)
-    }
-
-    fn lend(&self) -> Result<Lent<'_>, rusqlite::Error> {
-        let mut idle = self.idle.lock();
-        loop {
-            if let Some(conn) = idle.0.pop() {
-                return Ok(Lent { readers: self, conn: Some(conn) });
-            }
-            if idle.1 < READERS_MAX {
-                idle.1 += 1;
-                drop(idle);
-                let mut lent = Lent { readers: self, conn: None };
-                let conn = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-                conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1024;")?;
-                lent.conn = Some(conn);
-                return Ok(lent);
-            }
-            self.returned.wait(&mut idle);
-        }
-    }
-}
-
-struct Lent<'a> {
-    readers: &'a Readers,
-    conn: Option<Connection>,
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        let mut idle = self.readers.idle.lock();
-        match self.conn.take() {
-            Some(conn) => idle.0.push(conn),
-            None => idle.1 -= 1,
-        }
-        self.readers.returned.notify_one();
-    }
-}
-
 fn lock(directory: &Path) -> Result<File, Error> {
     let place = directory.display().to_string();
     let io = |action| {
@@ -587,6 +551,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error>
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(Duration::from_millis(BUSY_MS_MAX))?;
     conn.set_prepared_statement_cache_capacity(64);
+    // The plans here do not depend on the values bound; without this a statement is prepared again for each.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(conn)
 }
 
@@ -671,6 +637,8 @@ fn load(conn: &Connection, path: &Path, place: String) -> Result<Shared, Error> 
         names: RwLock::new(names),
         last_arrival: AtomicU64::new(last_arrival),
         mark: AtomicU64::new(mark),
+        turn: Mutex::new(()),
+        wal_frames: AtomicU64::new(0),
         poisoned: AtomicBool::new(false),
     })
 }

@@ -1,9 +1,15 @@
 //! Keeps the WAL short off the commit path: copies it into `log.db` in a thread of its own.
 //!
-//! A passive checkpoint waits for nobody and nobody waits for it. When all frames are copied, the next commit starts
-//! the WAL from its beginning again; only where readers keep that from happening does the file grow, and is then
-//! truncated.
+//! ```text
+//!  commits ──► |▓▓▓▓▓▓▓▓▓▓▓▓░░░░░░░░░░░░░░░░|          the WAL, laid out to WAL_BYTES_READY at the start
+//!               due at WAL_BYTES_DUE: 1. a passive pass, beside the commits, copies nearly all
+//!                                     2. a short one between two commits copies the rest
+//!  commits ──► |▓░░░░░░░░░░░░░░░░░░░░░░░░░░░|          so the next commit begins at the front again
+//! ```
+//! Overwriting blocks that are there costs half the sync of making a file grow, and a file that never grows is bounded.
+//! Only where readers keep the second pass from its end does the file grow, and is then cut off.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +23,10 @@ use crate::Error;
 
 use super::{Shared, connect, rows};
 
-/// Commits after which a checkpoint is due even under load.
-const COMMITS_MAX: u64 = 1_000;
+/// The WAL is this large from the start.
+const WAL_BYTES_READY: u64 = 16 << 20;
+/// When commits have filled this much of it, a checkpoint is due even under load.
+const WAL_BYTES_DUE: u64 = 8 << 20;
 /// How often the keeper looks, and copies what has come if the log is quiet.
 const INTERVAL: Duration = Duration::from_millis(1_000);
 /// Above this the WAL file is cut off after a checkpoint.
@@ -32,9 +40,17 @@ pub(super) struct Keeper {
 
 #[derive(Default)]
 struct Signal {
-    /// Commits since the last checkpoint, and whether to stop.
-    state: Mutex<(u64, bool)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Something was committed since the last checkpoint.
+    dirty: bool,
+    /// Much was.
+    due: bool,
+    stop: bool,
 }
 
 impl Keeper {
@@ -55,11 +71,12 @@ impl Keeper {
         Ok(Self { signal, thread: Some(thread) })
     }
 
-    /// Tells the keeper that a commit was made.
-    pub(super) fn committed(&self) {
+    /// Tells the keeper that a commit was made, and how many bytes of the WAL are in use now.
+    pub(super) fn committed(&self, wal_bytes: u64) {
         let mut state = self.signal.state.lock();
-        state.0 += 1;
-        if state.0 == COMMITS_MAX {
+        state.dirty = true;
+        if wal_bytes >= WAL_BYTES_DUE && !state.due {
+            state.due = true;
             self.signal.changed.notify_one();
         }
     }
@@ -67,7 +84,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.signal.state.lock().1 = true;
+        self.signal.state.lock().stop = true;
         self.signal.changed.notify_one();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -79,19 +96,16 @@ impl Drop for Keeper {
 
 fn keep(conn: &Connection, shared: &Shared, signal: &Signal) {
     loop {
-        let stop = {
+        let State { dirty, due, stop } = {
             let mut state = signal.state.lock();
-            if state.0 < COMMITS_MAX && !state.1 {
+            if !state.due && !state.stop {
                 signal.changed.wait_for(&mut state, INTERVAL);
             }
-            if state.0 == 0 && !state.1 {
-                continue;
-            }
-            state.0 = 0;
-            state.1
+            let stop = state.stop;
+            State { stop, ..std::mem::take(&mut *state) }
         };
-        if !shared.poisoned.load(Ordering::Acquire) {
-            checkpoint(conn, shared);
+        if (dirty || stop) && !shared.poisoned.load(Ordering::Acquire) {
+            checkpoint(conn, shared, due);
         }
         if stop {
             return;
@@ -100,15 +114,52 @@ fn keep(conn: &Connection, shared: &Shared, signal: &Signal) {
 }
 
 /// Copies what can be copied, and notes how far `log.db` itself reaches.
-fn checkpoint(conn: &Connection, shared: &Shared) {
+fn checkpoint(conn: &Connection, shared: &Shared, due: bool) {
+    let mut whole = pass(conn, shared);
+    if due && !whole {
+        let _between = shared.turn.lock();
+        whole = pass(conn, shared);
+    }
+    if !whole && wal_bytes(&shared.wal) > WAL_BYTES_KEPT {
+        empty_wal(conn, shared);
+    }
+}
+
+/// One passive pass; whether every frame was copied.
+fn pass(conn: &Connection, shared: &Shared) -> bool {
     let last = shared.last_arrival.load(Ordering::Acquire);
     match run(conn, "PASSIVE") {
-        Ok(true) => shared.mark.store(last, Ordering::Release),
-        Ok(false) => {}
-        Err(error) => tracing::warn!(%error, place = shared.place, "Checkpoint failed; the next one tries again"),
+        Ok(true) => {
+            shared.mark.store(last, Ordering::Release);
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            tracing::warn!(%error, place = shared.place, "Checkpoint failed; the next one tries again");
+            false
+        }
     }
-    if wal_bytes(&shared.wal) > WAL_BYTES_KEPT {
-        empty_wal(conn, shared);
+}
+
+/// Lays the WAL out with zeros, which SQLite reads as the end of what was written.
+///
+/// Left out where the disk has no room: a WAL that grows is slower, not wrong.
+pub(super) fn lay_out(wal: &Path) {
+    let laid = || -> std::io::Result<()> {
+        let mut file = std::fs::File::options().append(true).open(wal)?;
+        let before = file.metadata()?.len();
+        let missing = usize::try_from(WAL_BYTES_READY.saturating_sub(before)).unwrap_or_default();
+        let block = vec![0; 1 << 20];
+        for at in (0..missing).step_by(block.len()) {
+            if let Err(error) = file.write_all(&block[..block.len().min(missing - at)]) {
+                file.set_len(before)?;
+                return Err(error);
+            }
+        }
+        file.sync_all()
+    };
+    if let Err(error) = laid() {
+        tracing::warn!(%error, place = %wal.display(), "The write-ahead log could not be laid out; commits are slower");
     }
 }
 
