@@ -1,16 +1,19 @@
 //! Delivery reports: how far an alert has come on a channel, told to the whole bus.
 //!
 //! One report covers one alert on one channel and counts endpoints; it is cumulative, so the newest one holds. The first
-//! goes out at once, later ones at most every two seconds, and all together at most twenty a second: a fan-out to ten
-//! thousand screens is a handful of records. A report that is due is a row in the ledger until it is published.
+//! goes out with the next round, later ones at most every two seconds, and a round of at most five every quarter of a
+//! second: a fan-out to ten thousand screens is a handful of records, and a round of them one commit. A report that is
+//! due is a row in the ledger until it is published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use campanile_bus::Haste;
 use campanile_log::Hash;
 use campanile_proto::convert;
 use campanile_proto::gateway::v1::{DeliveryReport, DeliveryStage, FailureCount, StageCount};
+use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,13 +22,15 @@ use tracing::warn;
 
 use crate::incoming::Incoming;
 use crate::ledger::{self, Attempts, Stage};
-use crate::member::Member;
+use crate::member::{Member, Row};
 use crate::metrics::Metrics;
 
 /// The least time between two reports of one alert on one channel.
 const SPACING: Duration = Duration::from_secs(2);
-/// The least time between two reports at all.
-const PACE: Duration = Duration::from_millis(50);
+/// The time between two rounds of reports.
+const PACE: Duration = Duration::from_millis(250);
+/// The most reports of one round.
+const ROUND_MAX: usize = 5;
 /// How long to wait after the bus refused a report.
 const BACK_OFF: Duration = Duration::from_secs(5);
 /// The most alerts × channels that are tracked at once; beyond it the oldest finished ones are forgotten first.
@@ -101,14 +106,14 @@ impl Reporter {
     /// Publishes what is due until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         loop {
-            let wait = match self.publish_next().await {
+            let wait = match self.publish_round().await {
                 Some(pause) => pause,
                 None => Duration::from_secs(3_600),
             };
             let woken = async {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = self.changed.notified(), if wait > PACE => tokio::time::sleep(PACE).await,
+                    () = self.changed.notified(), if wait > PACE => {}
                 }
             };
             tokio::select! {
@@ -118,44 +123,67 @@ impl Reporter {
         }
     }
 
-    /// Publishes the next report that is due, and says how long to wait; `None` when nothing is due at all.
-    async fn publish_next(&self) -> Option<Duration> {
+    /// Publishes the reports that are due, and says how long to wait; `None` when nothing is due at all.
+    async fn publish_round(&self) -> Option<Duration> {
         let now = Instant::now();
-        let (key, incoming, counts) = {
+        let mut round = Vec::new();
+        let mut wait = None;
+        {
             let mut tracked = self.tracked.lock();
             let ready_at = |one: &Tracked| one.last.map_or(now, |last| last + SPACING);
-            let (key, one) = tracked.iter_mut().filter(|(_, one)| one.is_due).min_by_key(|(_, one)| ready_at(one))?;
-            let at = ready_at(one);
-            if at > now {
-                return Some(at - now);
+            let mut due: Vec<_> = tracked.iter_mut().filter(|(_, one)| one.is_due).collect();
+            due.sort_by_key(|(_, one)| ready_at(one));
+            for (key, one) in due {
+                let at = ready_at(one);
+                if at > now || round.len() == ROUND_MAX {
+                    wait = Some(at.saturating_duration_since(now));
+                    break;
+                }
+                one.is_due = false;
+                one.last = Some(now);
+                round.push((*key, Arc::clone(&one.incoming), one.counts.clone()));
             }
-            one.is_due = false;
-            one.last = Some(now);
-            (*key, Arc::clone(&one.incoming), one.counts.clone())
-        };
-        let report = report(&incoming, key.1, &counts, self.member.clock().now());
+        }
+        if round.is_empty() {
+            return wait;
+        }
+        let published = join_all(round.iter().map(|(key, incoming, counts)| self.publish(key, incoming, counts))).await;
+        let all = published.iter().all(|published| *published);
+        let done = round.iter().zip(published).filter(|(_, published)| *published).map(|((key, ..), _)| *key).collect();
+        self.settle(done).await;
+        Some(if all { PACE } else { BACK_OFF })
+    }
+
+    /// Publishes one report; false when the bus did not take it, and it stays due.
+    async fn publish(&self, key: &(Hash, &'static str), incoming: &Incoming, counts: &Counts) -> bool {
+        let report = report(incoming, key.1, counts, self.member.clock().now());
         match self.member.report(report, incoming.world.exercise().cloned()).await {
             Ok(()) => {
                 self.metrics.reports.inc();
-                self.settle(&key).await;
-                Some(PACE)
+                true
             }
             Err(error) => {
                 warn!(error = %chain(&error), alert_id = %incoming.id(), "A delivery report waits");
-                if let Some(one) = self.tracked.lock().get_mut(&key) {
+                if let Some(one) = self.tracked.lock().get_mut(key) {
                     one.is_due = true;
                 }
-                Some(BACK_OFF)
+                false
             }
         }
     }
 
-    /// Removes the ledger's row, unless new counts have come in the meantime.
-    async fn settle(&self, key: &(Hash, &'static str)) {
-        let is_due = self.tracked.lock().get(key).is_some_and(|one| one.is_due);
-        if !is_due && let Err(error) = self.member.put(vec![(ledger::report_key(&key.0, key.1), None)]).await {
-            // The row only makes the same report again after a start.
-            warn!(error = %chain(&error), "A published delivery report is still marked as due");
+    /// Removes the ledger's rows, except where new counts have come in the meantime.
+    async fn settle(&self, done: Vec<(Hash, &'static str)>) {
+        let rows: Vec<Row> = {
+            let tracked = self.tracked.lock();
+            let settled = |key: &&(Hash, &'static str)| !tracked.get(*key).is_some_and(|one| one.is_due);
+            done.iter().filter(settled).map(|key| (ledger::report_key(&key.0, key.1), None)).collect()
+        };
+        if !rows.is_empty()
+            && let Err(error) = self.member.put(rows, Haste::Soon).await
+        {
+            // The rows only make the same reports again after a start.
+            warn!(error = %chain(&error), "Published delivery reports are still marked as due");
         }
     }
 }

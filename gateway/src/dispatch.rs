@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campanile_alert::{Timestamp, World};
+use campanile_bus::Haste;
 use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -255,7 +256,7 @@ impl Intake {
 
     /// Makes a plan durable, however long the store takes, and then hands it to the workers.
     async fn carry_out(&self, plan: Plan) {
-        if !plan.rows.is_empty() && !put_until_done(&self.shared, plan.rows).await {
+        if !plan.rows.is_empty() && !put_until_done(&self.shared, plan.rows, Haste::Now).await {
             return;
         }
         for (i, job) in plan.jobs {
@@ -349,9 +350,9 @@ fn restore_channel(shared: &Shared, line: &Line) -> Result<(), Error> {
 }
 
 /// Writes rows, and tries again until they are written; false when the process ends first.
-pub(crate) async fn put_until_done(shared: &Shared, rows: Vec<Row>) -> bool {
+pub(crate) async fn put_until_done(shared: &Shared, rows: Vec<Row>, haste: Haste) -> bool {
     loop {
-        match shared.member.put(rows.clone()).await {
+        match shared.member.put(rows.clone(), haste).await {
             Ok(()) => return true,
             Err(error) => error!(error = %chain(&error), "The gateway could not write its state; alerts wait"),
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use campanile_alert::{Clock, ExerciseId, OriginId, Status};
 use campanile_bus::bus::plain_draft;
 use campanile_bus::record::{self, Audience, Content, READER_VERSION};
-use campanile_bus::{Arrival, Bus};
+use campanile_bus::{Arrival, Bus, Haste};
 use campanile_log::{Hash, Standing};
 use campanile_proto::gateway::v1::DeliveryReport;
 use prost::Message as _;
@@ -36,9 +36,12 @@ pub struct Stored {
 /// Why the bus could not do its part.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store could not be read or written.
+    /// The store could not be read.
     #[error("the gateway's store did not answer")]
     Store(#[from] campanile_log::Error),
+    /// State rows could not be written. May be tried again.
+    #[error("the gateway's state was not written")]
+    State(#[source] campanile_bus::PublishError),
     /// A record could not be published. May be tried again.
     #[error("failed to publish a delivery report")]
     Report(#[from] campanile_bus::PublishError),
@@ -69,7 +72,7 @@ pub trait Member: Send + Sync + 'static {
     fn rows(&self, prefix: &str) -> Result<Rows, Error>;
 
     /// Writes state rows, all or none, and waits until they are durable.
-    async fn put(&self, rows: Vec<Row>) -> Result<(), Error>;
+    async fn put(&self, rows: Vec<Row>, haste: Haste) -> Result<(), Error>;
 
     /// Publishes a delivery report, in the exercise it belongs to or in the real world.
     async fn report(&self, report: DeliveryReport, exercise: Option<ExerciseId>) -> Result<(), Error>;
@@ -123,8 +126,8 @@ impl Member for OnBus {
         Ok(self.0.state_rows(prefix.as_bytes())?)
     }
 
-    async fn put(&self, rows: Vec<Row>) -> Result<(), Error> {
-        Ok(self.0.put_state(rows).await?)
+    async fn put(&self, rows: Vec<Row>, haste: Haste) -> Result<(), Error> {
+        self.0.put_state(rows, haste).await.map_err(Error::State)
     }
 
     async fn report(&self, report: DeliveryReport, exercise: Option<ExerciseId>) -> Result<(), Error> {

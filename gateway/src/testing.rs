@@ -13,6 +13,7 @@ use campanile_alert::{
     ResponseType, Scope, Severity, Status, Timestamp, Urgency, ValuePair, World,
 };
 use campanile_alert::{Clock, ExerciseId, ManualClock, OriginId};
+use campanile_bus::Haste;
 use campanile_log::Hash;
 use campanile_proto::gateway::v1::DeliveryReport;
 use parking_lot::{Mutex, RwLock};
@@ -242,7 +243,7 @@ impl Member for InMemory {
         Ok(below.map(|(key, value)| (key[prefix.len()..].to_vec(), value.clone())).collect())
     }
 
-    async fn put(&self, new: Vec<Row>) -> Result<(), Error> {
+    async fn put(&self, new: Vec<Row>, _haste: Haste) -> Result<(), Error> {
         let mut rows = self.rows.lock();
         for (key, value) in new {
             match value {

@@ -105,12 +105,12 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Adds a job, or leaves it on the disk alone when the queue is full.
+    /// Adds a job. When the queue is full the least urgent one stays on the disk alone.
     pub(crate) fn push(&self, job: Job) {
         let mut inside = self.inside.lock();
-        if inside.ready.len() + inside.later.len() < WAITING_MAX {
-            inside.ready.insert(job.key, job);
-        } else {
+        inside.ready.insert(job.key, job);
+        if inside.ready.len() + inside.later.len() > WAITING_MAX {
+            inside.ready.pop_last();
             inside.is_incomplete = true;
         }
         drop(inside);

@@ -4,9 +4,11 @@
 //! endpoints at once; between rounds a more urgent job may come first. What failed and may be tried again is put off,
 //! longer each time; what failed without a known outcome is tried once more and marked.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use campanile_bus::Haste;
 use campanile_log::Hash;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,10 +22,12 @@ use crate::channels::{Channel, Endpoint, FailureReason, Health, Judgement, Outco
 use crate::delivery::{Counts, chain};
 use crate::incoming::Incoming;
 use crate::ledger::{self, Attempt, Attempts, Stage};
-use crate::member::Error;
+use crate::member::{Error, Row};
 use crate::metrics::{ChannelLabel, FailureLabel};
 use crate::notice::{EndNotice, LiveNotice, Withheld};
 
+/// How many rows of finished jobs may wait to be written.
+const SETTLED_ROWS_MAX: usize = 256;
 /// How many endpoints are tried at once.
 const ROUND_MAX: usize = 64;
 /// How often a job is put off before what still fails is given up. With the waits below: some four minutes of a
@@ -43,6 +47,18 @@ pub(crate) struct Worker {
     channel: Arc<dyn Channel>,
     queue: Arc<Queue>,
     breaker: Breaker,
+    settled: Settled,
+}
+
+/// Finished jobs whose rows are still to be written, so that a burst is a few commits.
+///
+/// Only a channel inside this process leaves rows here while the next job is done: after a crash the job is made again,
+/// and shows what is shown already.
+#[derive(Default)]
+struct Settled {
+    rows: Vec<Row>,
+    records: HashSet<Hash>,
+    reports: Vec<(Arc<Incoming>, Counts)>,
 }
 
 /// What became of a job.
@@ -57,17 +73,18 @@ enum Done {
 
 impl Worker {
     pub(crate) fn new(shared: Shared, channel: Arc<dyn Channel>, queue: Arc<Queue>) -> Self {
-        Self { shared, channel, queue, breaker: Breaker::default() }
+        Self { shared, channel, queue, breaker: Breaker::default(), settled: Settled::default() }
     }
 
     pub(crate) async fn run(mut self) {
         let stop = self.shared.stop.clone();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = self.step() => {}
             }
         }
+        self.settle().await;
     }
 
     async fn step(&mut self) {
@@ -78,6 +95,10 @@ impl Worker {
         }
         let next = self.queue.next(Instant::now());
         self.metric(&self.shared.metrics.waiting, i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        let goes_on = matches!(&next, Next::Job(job) if !self.settled.records.contains(&job.incoming.record));
+        if !goes_on || self.settled.rows.len() >= SETTLED_ROWS_MAX {
+            self.settle().await;
+        }
         match next {
             Next::Job(job) => self.work(*job).await,
             Next::Fetch => {
@@ -111,7 +132,7 @@ impl Worker {
                 None => stray.push((key.row(self.channel.name()), None)),
             }
         }
-        if stray.is_empty() { Ok(()) } else { self.shared.member.put(stray).await }
+        if stray.is_empty() { Ok(()) } else { self.shared.member.put(stray, Haste::Soon).await }
     }
 
     async fn work(&mut self, mut job: Job) {
@@ -150,13 +171,22 @@ impl Worker {
             .filter(|endpoint| attempts.get(*endpoint).is_none_or(|before| Attempt::next(Some(before)).is_some()))
             .cloned()
             .collect();
-        for round in pending.chunks(ROUND_MAX) {
+        let mut rounds = pending.chunks(ROUND_MAX).peekable();
+        let mut last = Vec::new();
+        while let Some(round) = rounds.next() {
             if let Err(withheld) = self.judge(incoming) {
                 return self.withhold(job, withheld, &endpoints, attempts).await;
             }
-            if !self.hand_round(incoming, round, &mut attempts, is_last_round).await? {
-                return Ok(self.put_off(job, &endpoints, &attempts).await);
+            let took_any = self.hand_round(incoming, round, &mut attempts, is_last_round).await?;
+            let rows = self.outcomes(&record, round, &attempts);
+            if !took_any {
+                return self.put_off(job, &endpoints, &attempts, rows).await;
             }
+            if rounds.peek().is_none() {
+                last = rows;
+                break;
+            }
+            self.shared.member.put(rows, Haste::Now).await?;
             if self.queue.has_before(&job.key) {
                 return Ok(Done::Yield);
             }
@@ -167,13 +197,14 @@ impl Worker {
                 .is_none_or(|a| matches!(a.stage, Stage::Waiting | Stage::Started) && Attempt::next(Some(a)).is_some())
         });
         if waits {
-            return Ok(self.put_off(job, &endpoints, &attempts).await);
+            return self.put_off(job, &endpoints, &attempts, last).await;
         }
-        self.finish(job, &endpoints, &attempts).await;
+        self.finish(job, &endpoints, &attempts, last).await;
         Ok(Done::Finished)
     }
 
-    /// Tries some endpoints at once; false when the provider took nothing and none of it was refused for good.
+    /// Tries some endpoints at once; false when the provider took nothing and none of it was refused for good. The caller
+    /// writes the outcomes down.
     async fn hand_round(
         &mut self,
         incoming: &Arc<Incoming>,
@@ -192,7 +223,7 @@ impl Worker {
             }
         }
         if !self.channel.is_in_process() {
-            self.write(&record, round, attempts).await?;
+            self.shared.member.put(self.outcomes(&record, round, attempts), Haste::Now).await?;
         }
         let outcomes = join_all(round.iter().map(|endpoint| self.attempt(incoming, endpoint))).await;
         let mut took_any = false;
@@ -212,7 +243,6 @@ impl Worker {
             self.breaker.failed(Instant::now());
             self.metric(&self.shared.metrics.breaker_open, i64::from(self.breaker.probe_at().is_some()));
         }
-        self.write(&record, round, attempts).await?;
         Ok(took_any)
     }
 
@@ -233,7 +263,7 @@ impl Worker {
         let end = end_of(&self.shared, incoming).and_then(|end| EndNotice::of(incoming, &end).ok());
         // No longer on the board, or never public: whatever a screen still shows has expired by now.
         let Some(end) = end else {
-            self.finish(job, &[], &Attempts::new()).await;
+            self.finish(job, &[], &Attempts::new(), Vec::new()).await;
             return Ok(Done::Finished);
         };
         let mut attempts = ledger::attempts(self.shared.member.as_ref(), &incoming.record, self.channel.name())?;
@@ -243,6 +273,7 @@ impl Worker {
             EndKind::Expired => FailureReason::Expired,
             EndKind::Superseded | EndKind::Cancelled | EndKind::AllClear => FailureReason::Cancelled,
         };
+        let mut rows = Vec::new();
         for round in there.chunks(ROUND_MAX) {
             let clearing =
                 round.iter().map(|endpoint| timeout(self.shared.timeout, self.channel.clear(&end, endpoint)));
@@ -258,24 +289,22 @@ impl Worker {
                     }
                 }
             }
+            rows.extend(self.outcomes(&incoming.record, round, &attempts));
             if failed {
-                self.write(&incoming.record, round, &attempts).await?;
+                self.shared.member.put(rows, Haste::Now).await?;
                 self.breaker.failed(Instant::now());
                 return Ok(Done::Later { wait: backoff(job.rounds), counts: true });
             }
-            self.write(&incoming.record, round, &attempts).await?;
             self.breaker.succeeded();
         }
-        if !there.is_empty() {
-            self.report(incoming, &self.channel.endpoints(&incoming.alert), &attempts).await;
-        }
-        self.remove(job).await;
+        let told = if there.is_empty() { Vec::new() } else { self.channel.endpoints(&incoming.alert) };
+        self.finish(job, &told, &attempts, rows).await;
         Ok(Done::Finished)
     }
 
     /// The endpoints that have not had it never will: says so, once.
     async fn withhold(
-        &self,
+        &mut self,
         job: &Job,
         withheld: Withheld,
         endpoints: &[Endpoint],
@@ -289,44 +318,63 @@ impl Worker {
             }
         }
         info!(reason = reason.as_str_name(), "Notice withheld");
-        self.write(&job.incoming.record, endpoints, &attempts).await?;
-        self.finish(job, endpoints, &attempts).await;
+        let rows = self.outcomes(&job.incoming.record, endpoints, &attempts);
+        self.finish(job, endpoints, &attempts, rows).await;
         Ok(Done::Finished)
     }
 
-    async fn put_off(&self, job: &Job, endpoints: &[Endpoint], attempts: &Attempts) -> Done {
-        self.report(&job.incoming, endpoints, attempts).await;
-        // While the breaker is open the provider is away: its absence uses up nobody's retries.
-        Done::Later { wait: backoff(job.rounds), counts: self.breaker.probe_at().is_none() }
-    }
-
-    async fn finish(&self, job: &Job, endpoints: &[Endpoint], attempts: &Attempts) {
-        if !endpoints.is_empty() {
-            self.report(&job.incoming, endpoints, attempts).await;
-            let handed = Counts::of(endpoints.len(), attempts).handed;
-            info!(handed, endpoints = endpoints.len(), "Alert handed over");
-        }
-        self.remove(job).await;
-    }
-
-    async fn remove(&self, job: &Job) {
-        put_until_done(&self.shared, vec![(job.key.row(self.channel.name()), None)]).await;
-    }
-
-    async fn report(&self, incoming: &Arc<Incoming>, endpoints: &[Endpoint], attempts: &Attempts) {
+    /// Writes down what came of the last round, and says when the job goes on.
+    async fn put_off(
+        &self,
+        job: &Job,
+        endpoints: &[Endpoint],
+        attempts: &Attempts,
+        mut rows: Vec<Row>,
+    ) -> Result<Done, Error> {
         let name = self.channel.name();
-        if put_until_done(&self.shared, vec![(ledger::report_key(&incoming.record, name), Some(Vec::new()))]).await {
-            self.shared.reporter.set(incoming, name, Counts::of(endpoints.len(), attempts));
+        rows.push((ledger::report_key(&job.incoming.record, name), Some(Vec::new())));
+        self.shared.member.put(rows, Haste::Now).await?;
+        self.shared.reporter.set(&job.incoming, name, Counts::of(endpoints.len(), attempts));
+        // While the breaker is open the provider is away: its absence uses up nobody's retries.
+        Ok(Done::Later { wait: backoff(job.rounds), counts: self.breaker.probe_at().is_none() })
+    }
+
+    /// Ends a job: its last outcomes, the report that is due and its removal are one commit.
+    async fn finish(&mut self, job: &Job, endpoints: &[Endpoint], attempts: &Attempts, rows: Vec<Row>) {
+        let (incoming, name) = (&job.incoming, self.channel.name());
+        self.settled.rows.extend(rows);
+        self.settled.rows.push((job.key.row(name), None));
+        self.settled.records.insert(incoming.record);
+        if !endpoints.is_empty() {
+            let counts = Counts::of(endpoints.len(), attempts);
+            info!(handed = counts.handed, endpoints = endpoints.len(), "Job done");
+            self.settled.rows.push((ledger::report_key(&incoming.record, name), Some(Vec::new())));
+            self.settled.reports.push((Arc::clone(incoming), counts));
+        }
+        if !self.channel.is_in_process() {
+            self.settle().await;
         }
     }
 
-    async fn write(&self, record: &Hash, endpoints: &[Endpoint], attempts: &Attempts) -> Result<(), Error> {
-        let rows = endpoints
+    /// Writes the rows of finished jobs, and has them reported.
+    async fn settle(&mut self) {
+        if self.settled.rows.is_empty() {
+            return;
+        }
+        let Settled { rows, reports, .. } = std::mem::take(&mut self.settled);
+        if put_until_done(&self.shared, rows, Haste::Soon).await {
+            for (incoming, counts) in reports {
+                self.shared.reporter.set(&incoming, self.channel.name(), counts);
+            }
+        }
+    }
+
+    fn outcomes(&self, record: &Hash, endpoints: &[Endpoint], attempts: &Attempts) -> Vec<Row> {
+        endpoints
             .iter()
             .filter_map(|endpoint| Some((endpoint, attempts.get(endpoint)?)))
             .map(|(endpoint, attempt)| ledger::attempt_row(record, self.channel.name(), endpoint, attempt))
-            .collect();
-        self.shared.member.put(rows).await
+            .collect()
     }
 
     fn judge(&self, incoming: &Arc<Incoming>) -> Result<LiveNotice, Withheld> {

@@ -32,7 +32,7 @@ use crate::current::Current;
 use crate::derive::{Arrival, Derive};
 use crate::metrics::Metrics;
 use crate::peer_service::Peers;
-use crate::pipeline::{self, PublishError, Published, SigningKeys, StartError};
+use crate::pipeline::{self, Haste, PublishError, Published, SigningKeys, StartError, StateChange};
 use crate::pull::{self, Pullers};
 use crate::record::{Audience, Body, Content, Draft};
 use crate::tails::Tails;
@@ -351,21 +351,13 @@ impl Bus {
         self.0.tails.last()
     }
 
-    /// Sets or removes state rows of the owner; keys are kept apart from the bus's own.
+    /// Sets or removes state rows of the owner, all or none; keys are kept apart from the bus's own.
     ///
     /// # Errors
-    /// When the store cannot take them.
-    pub async fn put_state(&self, rows: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), campanile_log::Error> {
-        let store = Arc::clone(&self.0.store);
-        let write = tokio::task::spawn_blocking(move || {
-            store.commit(&mut |batch| {
-                for (key, value) in &rows {
-                    batch.state(&[OWNER_PREFIX, key].concat(), value.as_deref())?;
-                }
-                Ok(())
-            })
-        });
-        write.await.unwrap_or_else(|error| Err(campanile_log::Error::Caller(error.into())))
+    /// [`PublishError`] when the store cannot take them.
+    pub async fn put_state(&self, rows: Vec<StateChange>, haste: Haste) -> Result<(), PublishError> {
+        let own = |(key, value): StateChange| ([OWNER_PREFIX, &key].concat(), value);
+        self.0.pipeline.put(rows.into_iter().map(own).collect(), haste).await
     }
 
     /// Reads a state row of the owner.

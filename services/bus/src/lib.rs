@@ -20,4 +20,4 @@ pub mod verify;
 
 pub use bus::{Bus, OpenError, Options, Submission, SubmitError};
 pub use derive::{Arrival, Derive, Derived, Event};
-pub use pipeline::{PublishError, Published, SigningKeys};
+pub use pipeline::{Haste, PublishError, Published, SigningKeys};

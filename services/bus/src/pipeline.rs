@@ -20,7 +20,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -51,6 +51,8 @@ const OTHER_WAITING_MAX: usize = 4_096;
 const BATCH_MAX: usize = 256;
 /// How long the rules may take in one commit before the rest of the evaluation is put off to the next.
 const RULES_BUDGET: Duration = Duration::from_millis(2);
+/// How long work that nobody waits for may stay in the queue so that it shares a commit with other work.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// How many arrivals may wait for evaluation before no new work is taken.
 const DEFERRED_MAX: usize = 4_096;
 /// How many records may follow from one arrival; a bound beside the depth limit of the rules.
@@ -132,6 +134,21 @@ pub struct Checked {
     pub body: Option<Arc<Body>>,
 }
 
+/// A state row to set, or to remove.
+pub type StateChange = (Vec<u8>, Option<Vec<u8>>);
+
+/// Whether work has a commit begun for it, or goes with the next.
+///
+/// Every commit is a sync of the disk, and syncs queue behind one another; so what nobody waits for leaves the disk to
+/// what somebody does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// A commit begins as soon as the one before has ended.
+    Now,
+    /// It goes with the next commit, at the latest after a few milliseconds.
+    Soon,
+}
+
 enum Work {
     Publish {
         draft: Box<Draft>,
@@ -140,6 +157,10 @@ enum Work {
     },
     Replica {
         checked: Box<Checked>,
+        reply: oneshot::Sender<Stored>,
+    },
+    Rows {
+        rows: Vec<StateChange>,
         reply: oneshot::Sender<Stored>,
     },
     Evidence(Box<Evidence>),
@@ -152,6 +173,8 @@ enum Work {
 
 struct Waiting {
     work: Work,
+    haste: Haste,
+    since: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -159,7 +182,44 @@ struct Waiting {
 struct Queues {
     urgent: VecDeque<Waiting>,
     other: VecDeque<Waiting>,
+    /// How many of both are in haste.
+    hasty: usize,
     closed: bool,
+}
+
+impl Queues {
+    fn push(&mut self, waiting: Waiting, urgent: bool) {
+        self.hasty += usize::from(waiting.haste == Haste::Now);
+        if urgent {
+            self.urgent.push_back(waiting);
+        } else {
+            self.other.push_back(waiting);
+        }
+    }
+
+    /// What the next commit is made of, the urgent first.
+    fn drain(&mut self) -> Vec<Waiting> {
+        let urgent = self.urgent.len().min(BATCH_MAX);
+        let mut batch: Vec<Waiting> = self.urgent.drain(..urgent).collect();
+        let other = self.other.len().min(BATCH_MAX - urgent);
+        batch.extend(self.other.drain(..other));
+        self.hasty -= batch.iter().filter(|waiting| waiting.haste == Haste::Now).count();
+        batch
+    }
+
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.other.is_empty()
+    }
+
+    /// How much longer all that waits may wait; `None` when a commit is due.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        if self.hasty > 0 || self.closed || self.urgent.len() + self.other.len() >= BATCH_MAX {
+            return None;
+        }
+        let oldest =
+            [self.urgent.front(), self.other.front()].into_iter().flatten().map(|waiting| waiting.since).min()?;
+        PATIENCE.checked_sub(now.duration_since(oldest)).filter(|rest| !rest.is_zero())
+    }
 }
 
 struct Shared {
@@ -229,8 +289,10 @@ impl Handle {
             Lane::Routine => !matches!(draft.body.content.kind(), Kind::Alert | Kind::DeliveryReport),
             Lane::Exercise => false,
         };
+        // The reporter paces itself; nobody else waits for a report.
+        let haste = if draft.body.content.kind() == Kind::DeliveryReport { Haste::Soon } else { Haste::Now };
         let work = Work::Publish { draft: Box::new(draft), identity, reply };
-        self.enqueue(work, urgent).await.map_err(|()| PublishError::Failed)?;
+        self.enqueue(work, urgent, haste).await.map_err(|()| PublishError::Failed)?;
         // A commit that failed for want of space drops the answers of what it had not come to.
         let failed = || if *self.shared.failed.borrow() { PublishError::Failed } else { PublishError::Full };
         answer.await.unwrap_or_else(|_| Err(failed()))
@@ -242,27 +304,42 @@ impl Handle {
     pub async fn store(&self, checked: Checked) -> oneshot::Receiver<Stored> {
         let (reply, answer) = oneshot::channel();
         let urgent = checked.header.log.lane == Lane::Urgent;
+        let haste = if checked.header.kind == Kind::DeliveryReport { Haste::Soon } else { Haste::Now };
         let work = Work::Replica { checked: Box::new(checked), reply };
         // When the pipeline has ended the reply is dropped, and the caller sees that.
-        let _ended = self.enqueue(work, urgent).await;
+        let _ended = self.enqueue(work, urgent, haste).await;
         answer
+    }
+
+    /// Writes state rows, all or none, and waits until they are on the disk.
+    ///
+    /// # Errors
+    /// [`PublishError::Full`], which may be tried again, or [`PublishError::Failed`]; nothing was written then.
+    pub async fn put(&self, rows: Vec<StateChange>, haste: Haste) -> Result<(), PublishError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Work::Rows { rows, reply }, true, haste).await.map_err(|()| PublishError::Failed)?;
+        match answer.await {
+            Ok(Stored::Durable) => Ok(()),
+            _ if *self.shared.failed.borrow() => Err(PublishError::Failed),
+            _ => Err(PublishError::Full),
+        }
     }
 
     /// Keeps a record that contradicts one held.
     pub async fn evidence(&self, evidence: Evidence) {
-        let _ended = self.enqueue(Work::Evidence(Box::new(evidence)), true).await;
+        let _ended = self.enqueue(Work::Evidence(Box::new(evidence)), true, Haste::Now).await;
     }
 
     /// Keeps the newest checkpoint of a log; left out when the queue is full, since another follows.
     pub fn checkpoint(&self, log: LogId, bytes: Bytes) {
         if let Ok(permit) = Arc::clone(&self.shared.other_room).try_acquire_owned() {
-            self.push(Waiting { work: Work::Checkpoint { log, bytes }, _permit: permit }, false);
+            self.push(Work::Checkpoint { log, bytes }, permit, false, Haste::Soon);
         }
     }
 
     /// Has what has expired marked, and what is long gone dropped.
     pub async fn sweep(&self) {
-        let _ended = self.enqueue(Work::Sweep, false).await;
+        let _ended = self.enqueue(Work::Sweep, false, Haste::Soon).await;
     }
 
     /// When the rules want their next tick.
@@ -287,23 +364,20 @@ impl Handle {
         }
     }
 
-    async fn enqueue(&self, work: Work, urgent: bool) -> Result<(), ()> {
+    async fn enqueue(&self, work: Work, urgent: bool, haste: Haste) -> Result<(), ()> {
         let room = if urgent { &self.shared.urgent_room } else { &self.shared.other_room };
         let permit = Arc::clone(room).acquire_owned().await.map_err(|_| ())?;
-        self.push(Waiting { work, _permit: permit }, urgent);
+        self.push(work, permit, urgent, haste);
         Ok(())
     }
 
-    fn push(&self, waiting: Waiting, urgent: bool) {
+    fn push(&self, work: Work, permit: OwnedSemaphorePermit, urgent: bool, haste: Haste) {
+        let waiting = Waiting { work, haste, since: Instant::now(), _permit: permit };
         let mut queues = self.shared.queues.lock();
         if queues.closed {
             return;
         }
-        if urgent {
-            queues.urgent.push_back(waiting)
-        } else {
-            queues.other.push_back(waiting)
-        }
+        queues.push(waiting, urgent);
         drop(queues);
         self.shared.wake.notify_one();
     }
@@ -331,6 +405,7 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
         shared: Arc::clone(&shared),
         due: due_sender,
         deferred: VecDeque::new(),
+        evaluated: None,
         times: HashMap::new(),
         evidence: Vec::new(),
     };

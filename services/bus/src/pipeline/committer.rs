@@ -13,8 +13,8 @@ use tracing::{error, warn};
 
 use super::turn::Turn;
 use super::{
-    BATCH_MAX, DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Shared, StartError, Stored,
-    Waiting, read_rows, reopen,
+    DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Shared, StartError, Stored, Waiting,
+    read_rows, reopen,
 };
 use crate::current::Current;
 use crate::derive::Arrival;
@@ -31,6 +31,8 @@ pub(super) struct Committer {
     pub(super) due: watch::Sender<Option<Timestamp>>,
     /// Arrivals that are stored and not yet evaluated, oldest first.
     pub(super) deferred: VecDeque<Arc<Arrival>>,
+    /// How far evaluation had come when it was last written down; absent when that must be written again.
+    pub(super) evaluated: Option<u64>,
     /// The header time of the last record of each log.
     pub(super) times: HashMap<LogId, Timestamp>,
     /// Records that contradict those held.
@@ -48,6 +50,7 @@ impl Drop for Closing {
         queues.closed = true;
         queues.urgent.clear();
         queues.other.clear();
+        queues.hasty = 0;
         drop(queues);
         if !self.0.ended_in_order.load(Ordering::SeqCst) {
             self.0.failed.send_replace(true);
@@ -84,16 +87,17 @@ impl Committer {
         let mut queues = self.shared.queues.lock();
         loop {
             let full = self.deferred.len() >= DEFERRED_MAX;
-            let ready = queues.urgent.len() + queues.other.len();
-            if !full && ready > 0 {
-                let urgent = queues.urgent.len().min(BATCH_MAX);
-                let mut batch: Vec<Waiting> = queues.urgent.drain(..urgent).collect();
-                let other = queues.other.len().min(BATCH_MAX - urgent);
-                batch.extend(queues.other.drain(..other));
-                return Some(batch);
-            }
-            if !self.deferred.is_empty() {
+            if !self.deferred.is_empty() && (full || queues.is_empty()) {
                 return Some(Vec::new());
+            }
+            if !queues.is_empty() {
+                match queues.patience(Instant::now()).filter(|_| self.deferred.is_empty()) {
+                    None => return Some(queues.drain()),
+                    Some(rest) => {
+                        self.shared.wake.wait_for(&mut queues, rest);
+                        continue;
+                    }
+                }
             }
             if queues.closed {
                 return None;
@@ -178,6 +182,7 @@ impl Committer {
         }
         self.evidence = store.evidence()?;
         self.deferred.clear();
+        self.evaluated = None;
         let Some(derive) = &mut self.parts.derive else { return Ok(()) };
         let rows = read_rows(store.as_ref(), DERIVE_PREFIX)?;
         derive.restore(rows).map_err(|reason| StartError::State { part: "rules", reason })?;

@@ -37,6 +37,10 @@ impl Turn<'_, '_> {
                 let stored = self.replica(*checked)?;
                 answers.push(Answer::Replica(reply, stored));
             }
+            Work::Rows { rows, reply } => {
+                self.rows(rows)?;
+                answers.push(Answer::Replica(reply, Stored::Durable));
+            }
             Work::Evidence(evidence) => {
                 self.batch.evidence((*evidence).clone())?;
                 let known = self.committer.evidence.iter().any(|other| other.position == evidence.position);
@@ -291,6 +295,10 @@ impl Turn<'_, '_> {
             Some(first) => first.entry.arrival.saturating_sub(1),
             None => stored,
         };
+        if self.committer.evaluated == Some(evaluated) {
+            return Ok(());
+        }
+        self.committer.evaluated = Some(evaluated);
         self.batch.state(EVALUATED_ROW, Some(&evaluated.to_be_bytes()))
     }
 }
