@@ -37,7 +37,7 @@ pub struct Args {
     /// Calls of one round, one at a time.
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(10..=2_000))]
     pub calls: u32,
-    /// Also publish this many records to one node and report its memory.
+    /// Also publish this many records, and report the memory of the three that hold them.
     #[arg(long, value_name = "N")]
     pub records: Option<u32>,
     /// The seed of the generated places.
@@ -47,6 +47,9 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 }
+
+/// How long edb may take to hold what was published for the figures of memory.
+const MANY_WITHIN: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// A part of the bench that runs as a process of its own; started by the bench itself.
 #[derive(Debug, clap::Subcommand)]
@@ -69,6 +72,9 @@ struct Row {
     ratio_p99: f64,
     floor_rate: f64,
     rate: f64,
+    /// The medians of the rounds in their order, so that a figure that grows with what is stored shows.
+    floor_rounds_us: Vec<f64>,
+    rounds_us: Vec<f64>,
 }
 
 impl Row {
@@ -86,6 +92,8 @@ impl Row {
             ratio_p99: p99_us / floor_p99_us,
             floor_rate: over(floor, Sample::rate),
             rate: over(project, Sample::rate),
+            floor_rounds_us: floor.iter().map(Sample::p50_us).collect(),
+            rounds_us: project.iter().map(Sample::p50_us).collect(),
         }
     }
 }
@@ -126,14 +134,6 @@ pub async fn run(args: Args) -> Result<()> {
         publish_64.push(running.publish(fires.quiet_many(many * 4)?, 64).await?);
     }
     let mut extra = serde_json::Map::new();
-    if let Some(records) = args.records {
-        say("memory: many records in one node");
-        let held = running.publish(fires.quiet_many(records)?, 64).await?;
-        extra.insert("records_rate".into(), held.rate().into());
-        extra.insert("records".into(), running.records().await?.into());
-        extra.insert("node_rss_mib".into(), running.rss_mib("fsd")?.into());
-        extra.insert("node_wal_mib".into(), running.wal_mib("fsd").into());
-    }
     floor.stop().await;
     running.stop().await;
 
@@ -149,8 +149,18 @@ pub async fn run(args: Args) -> Result<()> {
         floor_chain_64.push(floor.chain(&payload, many, 64).await?);
         chain_64.push(running.chain(fires.near_schools(args.calls * 3)?, 64).await?);
     }
+    if let Some(records) = args.records {
+        say("memory: many records in all three");
+        let held = running.publish(fires.quiet_many(records)?, 64).await?;
+        extra.insert("records_rate".into(), held.rate().into());
+        extra.insert("records".into(), running.records().await?.into());
+        let behind = std::time::Instant::now();
+        running.caught_up(MANY_WITHIN).await?;
+        extra.insert("caught_up_after_s".into(), behind.elapsed().as_secs_f64().into());
+    }
     for member in ["fsd", "edb", "isd"] {
         extra.insert(format!("{member}_rss_mib"), running.rss_mib(member)?.into());
+        extra.insert(format!("{member}_wal_mib"), running.wal_mib(member).into());
     }
     floor.stop().await;
     running.stop().await;

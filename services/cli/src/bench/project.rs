@@ -193,7 +193,7 @@ impl Project {
         }
         let running = Running { project: self, processes };
         if members.len() > 1 {
-            running.caught_up().await?;
+            running.caught_up(CHAIN_WITHIN).await?;
         }
         Ok(running)
     }
@@ -311,10 +311,10 @@ impl Running<'_> {
         Ok(Client::connect(ClientOptions::new(address, credentials, expect)).await?)
     }
 
-    /// Waits until edb and the gateway hold what fsd has.
-    async fn caught_up(&self) -> Result<()> {
+    /// Waits until edb holds what fsd has.
+    pub(super) async fn caught_up(&self, within: Duration) -> Result<()> {
         let edb = self.client("edb/duty-officer-1").await?;
-        let end = Instant::now() + CHAIN_WITHIN;
+        let end = Instant::now() + within;
         while Instant::now() < end {
             let peers = edb.peers().await?;
             let behind = peers
@@ -326,7 +326,7 @@ impl Running<'_> {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        bail!("edb did not catch up with fsd within {} s", CHAIN_WITHIN.as_secs())
+        bail!("edb did not catch up with fsd within {} s", within.as_secs())
     }
 
     /// Two directors allow the fire rule to act at once.
