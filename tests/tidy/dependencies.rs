@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("client", &["proto", "discovery"]),
     ("cli", &["client", "rules", "drill", "node", "gateway"]),
     ("tests", &["cli"]),
+    ("fuzz", &["cli"]),
 ];
 /// Two versions of these in one program do not understand each other's types, or double what must be watched.
 const SINGLE: &[&str] =
