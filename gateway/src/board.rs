@@ -4,7 +4,7 @@
 //! cancelled, all-clear, expired. An end that comes before the alert it is about waits for it. What ended stays for an
 //! hour, so that a Cancel can be shown; then it is dropped. The board can be rebuilt by feeding it the same arrivals.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use campanile_alert::{AlertId, DepartmentId, MessageType, Status, Timestamp, World};
@@ -82,6 +82,17 @@ pub struct Entry {
     pub end: Option<End>,
 }
 
+impl Entry {
+    /// When it changes by itself: in force at its expiry, ended when its end need not be shown any longer.
+    fn timer(&self) -> Timestamp {
+        match &self.end {
+            // Without `expires` an alert is over at once: nothing may stand for ever because nobody said when it ends.
+            None => self.incoming.alert.expires().unwrap_or(Timestamp::MIN),
+            Some(end) => end.at.checked_add(END_SHOWN).unwrap_or(Timestamp::MAX),
+        }
+    }
+}
+
 /// What one arrival changed.
 #[derive(Debug, Default)]
 pub struct Change {
@@ -114,6 +125,9 @@ pub struct Board {
     early: HashMap<Key, End>,
     /// Messages that ended others, by arrival, with the time until which they are needed.
     enders: BTreeMap<u64, (Hash, Timestamp)>,
+    /// When each entry is to be looked at next: at its expiry, and when its end has been shown for long enough.
+    timers: BTreeSet<(Timestamp, Hash)>,
+    in_force: usize,
 }
 
 impl Board {
@@ -137,8 +151,11 @@ impl Board {
             };
             change.entered = end.is_none();
             change.keep = true;
+            self.in_force += usize::from(end.is_none());
             self.by_record.insert(incoming.record, key.clone());
-            self.entries.insert(key, Entry { incoming: Arc::clone(incoming), end });
+            let entry = Entry { incoming: Arc::clone(incoming), end };
+            self.timers.insert((entry.timer(), incoming.record));
+            self.entries.insert(key, entry);
         }
         change
     }
@@ -166,29 +183,29 @@ impl Board {
 
     /// How many are in force, those included whose expiry has not been swept yet.
     pub fn in_force(&self) -> usize {
-        self.entries.values().filter(|entry| entry.end.is_none()).count()
+        self.in_force
     }
 
-    /// Ends what has expired and drops what ended long ago.
+    /// Ends what has expired and drops what ended long ago. It takes as long as there is something to do.
     pub fn sweep(&mut self, now: Timestamp) -> Swept {
         let mut swept = Swept::default();
-        for entry in self.entries.values_mut() {
-            if entry.end.is_none() && is_over(&entry.incoming, now) {
+        while let Some((at, record)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, record));
+            let Some(entry) = self.by_record.get(&record).and_then(|key| self.entries.get_mut(key)) else { continue };
+            if entry.end.is_none() {
                 let at = entry.incoming.alert.expires().unwrap_or(now);
                 let end = End { kind: EndKind::Expired, at, by: None };
                 entry.end = Some(end.clone());
+                self.in_force -= 1;
+                self.timers.insert((entry.timer(), record));
                 swept.expired.push((Arc::clone(&entry.incoming), end));
+            } else if entry.timer() <= now {
+                swept.dropped.push((entry.incoming.arrival, record));
+                if let Some(key) = self.by_record.remove(&record) {
+                    self.entries.remove(&key);
+                }
             }
         }
-        let gone = |entry: &Entry| entry.end.as_ref().is_some_and(|end| is_past(end.at, END_SHOWN, now));
-        self.entries.retain(|_, entry| {
-            if gone(entry) {
-                swept.dropped.push((entry.incoming.arrival, entry.incoming.record));
-                self.by_record.remove(&entry.incoming.record);
-                return false;
-            }
-            true
-        });
         self.early.retain(|_, end| !is_past(end.at, EARLY_END_KEPT, now));
         self.enders.retain(|arrival, (record, until)| {
             if *until <= now {
@@ -207,7 +224,10 @@ impl Board {
             let key = (ender.department.clone(), id.clone());
             match self.entries.get_mut(&key) {
                 Some(entry) if entry.end.is_none() => {
+                    self.timers.remove(&(entry.timer(), entry.incoming.record));
                     entry.end = Some(end.clone());
+                    self.timers.insert((entry.timer(), entry.incoming.record));
+                    self.in_force -= 1;
                     change.ended.push((Arc::clone(&entry.incoming), end));
                 }
                 Some(_) => {}
@@ -291,7 +311,6 @@ fn ends_others(incoming: &Incoming) -> Option<EndKind> {
 }
 
 fn is_over(incoming: &Incoming, now: Timestamp) -> bool {
-    // Without `expires` an alert is over at once: nothing may stand for ever because nobody said when it ends.
     incoming.alert.expires().is_none_or(|expires| expires <= now)
 }
 

@@ -248,7 +248,8 @@ impl Intake {
             if line.channel.endpoints(&incoming.alert).is_empty() {
                 continue;
             }
-            let job = Job::new(JobKey::new(incoming, trigger, kind), Arc::clone(incoming));
+            let is_new = kind == Kind::Hand;
+            let job = Job { is_new, ..Job::new(JobKey::new(incoming, trigger, kind), Arc::clone(incoming)) };
             plan.rows.push((job.key.row(line.channel.name()), Some(Vec::new())));
             plan.jobs.push((i, job));
         }

@@ -71,11 +71,14 @@ pub(crate) struct Job {
     pub(crate) incoming: Arc<Incoming>,
     /// How often it has been put off after a failure.
     pub(crate) rounds: u32,
+    /// It was made in this process just now, so no attempt of it is written down.
+    pub(crate) is_new: bool,
 }
 
 impl Job {
+    /// A job that may have been begun before.
     pub(crate) fn new(key: JobKey, incoming: Arc<Incoming>) -> Self {
-        Self { key, incoming, rounds: 0 }
+        Self { key, incoming, rounds: 0, is_new: false }
     }
 }
 

@@ -142,6 +142,7 @@ impl Worker {
             Kind::Hand => self.hand(&job).instrument(span).await,
             Kind::Clear => self.clear(&job).instrument(span).await,
         };
+        job.is_new = false;
         match done {
             Ok(Done::Finished) => {}
             Ok(Done::Yield) => self.queue.push(job),
@@ -164,7 +165,10 @@ impl Worker {
             return Ok(Done::Later { wait: HELD, counts: false });
         }
         let endpoints = self.channel.endpoints(&incoming.alert);
-        let mut attempts = ledger::attempts(self.shared.member.as_ref(), &record, self.channel.name())?;
+        let mut attempts = match job.is_new {
+            true => Attempts::new(),
+            false => ledger::attempts(self.shared.member.as_ref(), &record, self.channel.name())?,
+        };
         let is_last_round = job.rounds >= ROUNDS_PUT_OFF_MAX;
         let pending: Vec<Endpoint> = endpoints
             .iter()

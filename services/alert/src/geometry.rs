@@ -75,7 +75,7 @@ pub fn within(inner: &[Area], outer: &[Area]) -> bool {
     let circle_inside = |circle: &Circle| {
         let (centre, radius_m) = (circle.centre(), circle.radius_km() * 1000.0);
         circles.iter().any(|o| point_distance_m(centre, o.centre()) + radius_m <= o.radius_km() * 1000.0)
-            || rings.iter().any(|ring| ring.contains(centre) && ring.edge_distance_m(centre) >= radius_m)
+            || rings.iter().any(|ring| ring.contains(centre) && ring.keeps_off(centre, radius_m))
     };
     let polygon_inside = |polygon: &Polygon| {
         let ring = Ring::new(polygon);
@@ -211,6 +211,16 @@ impl Ring {
             }
         }
         best
+    }
+
+    /// Whether every edge is at least so far away.
+    fn keeps_off(&self, point: Point, metres: f64) -> bool {
+        self.edges().all(|(a, b)| {
+            let edge = Edge::seen_from(point, a, b);
+            // The plane is good to a per cent near the point; what it puts well beyond needs no exact distance.
+            let well_beyond = !edge.is_far() && edge.plane_distance_m() > metres * 1.05 + 1_000.0;
+            well_beyond || edge.distance_m() >= metres
+        })
     }
 
     /// Whether this ring lies inside a circle. Long edges are tried in between as well, since they bend outward.

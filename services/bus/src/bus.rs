@@ -20,7 +20,6 @@ use campanile_discovery::tls::TlsMaterial;
 use campanile_log::{Lane, LogId, Position, Store};
 use campanile_proto::bus::v1::peer_service_server::PeerServiceServer;
 use parking_lot::Mutex;
-use rand::RngCore as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +34,7 @@ use crate::peer_service::Peers;
 use crate::pipeline::{self, Haste, PublishError, Published, SigningKeys, StartError, StateChange};
 use crate::pull::{self, Pullers};
 use crate::record::{Audience, Body, Content, Draft};
+use crate::surroundings::{Machine, Surroundings, blocking};
 use crate::tails::Tails;
 use crate::transport::{Channels, Standing};
 use crate::verify::{self, Verifier};
@@ -147,6 +147,7 @@ struct Inner {
     own_tails: HashMap<LogId, Position>,
     metrics: Arc<Metrics>,
     members: Members,
+    surroundings: Arc<dyn Surroundings>,
     /// Becomes true once our own past has been looked for elsewhere.
     ready: watch::Sender<bool>,
     stop: CancellationToken,
@@ -165,6 +166,15 @@ impl Bus {
     /// # Errors
     /// [`OpenError`] when the store cannot be taken up or the roster does not list this node with its keys.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let machine = Arc::new(Machine::new(options.material.clone()));
+        Self::open_within(machine, options).await
+    }
+
+    /// Opens it in surroundings that are not the machine's own.
+    ///
+    /// # Errors
+    /// [`OpenError`] as for [`Bus::open`].
+    pub async fn open_within(surroundings: Arc<dyn Surroundings>, options: Options) -> Result<Self, OpenError> {
         check_keys(&options)?;
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::default());
@@ -175,7 +185,7 @@ impl Bus {
             .map(|lane| LogId::new(options.origin.to_string(), *lane))
             .filter_map(|log| store.tail(&log).map(|tail| (log, tail)))
             .collect();
-        begin_epochs(store.as_ref(), &options.origin, options.clock.now())?;
+        begin_epochs(store.as_ref(), &options.origin, options.clock.now(), surroundings.as_ref())?;
         let vocabulary = vocabulary::v1();
         let current = Arc::new(Mutex::new(Current::default()));
         let tails = Arc::new(Tails::new(store.as_ref()));
@@ -190,6 +200,7 @@ impl Bus {
                 keys: Arc::clone(&keys),
                 derive: options.derive,
                 metrics: Arc::clone(&metrics),
+                surroundings: Arc::clone(&surroundings),
             },
             Arc::clone(&current),
             Arc::clone(&tails),
@@ -216,6 +227,7 @@ impl Bus {
             pullers: Arc::clone(&pullers),
             streams: Peers::stream_bound(),
             stop: stop.clone(),
+            surroundings: Arc::clone(&surroundings),
         };
         let bus = Self(Arc::new(Inner {
             federation: options.federation,
@@ -235,6 +247,7 @@ impl Bus {
             own_tails,
             metrics,
             members: options.members,
+            surroundings,
             ready: watch::Sender::new(!empty),
             stop,
             tasks: TaskTracker::new(),
@@ -336,7 +349,7 @@ impl Bus {
             return Ok(arrivals);
         }
         let (store, now) = (Arc::clone(&self.0.store), self.0.clock.now());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = blocking(&self.0.surroundings, move || {
             let entries = store.arrivals(after, max, 8 << 20)?;
             let open = |entry| {
                 pipeline::reopen(entry, now).map(Arc::new).map_err(|error| campanile_log::Error::Caller(error.into()))
@@ -492,9 +505,10 @@ impl Bus {
                 roster: self.0.roster.clone(),
                 vocabulary: self.0.vocabulary,
             },
-            channels: Arc::new(Channels::new(self.0.material.clone())),
+            channels: Arc::new(Channels::within(Arc::clone(&self.0.surroundings))),
             clock: Arc::clone(&self.0.clock),
             metrics: Arc::clone(&self.0.metrics),
+            surroundings: Arc::clone(&self.0.surroundings),
             stop: self.0.stop.clone(),
         };
         // A node whose disk is empty may have lost it: a log that began anew, without a link to what peers still hold,
@@ -509,9 +523,10 @@ impl Bus {
                 }
             };
             tokio::select! {
+                biased;
+                () = self.0.stop.cancelled() => {}
                 () = self.0.pullers.recovered() => {}
                 () = wait => {}
-                () = self.0.stop.cancelled() => {}
             }
             self.0.ready.send_replace(true);
         }
@@ -520,8 +535,9 @@ impl Bus {
             changed.borrow_and_update();
             self.0.pullers.follow_roster(&parts);
             tokio::select! {
-                changed = changed.changed() => if changed.is_err() { return },
+                biased;
                 () = self.0.stop.cancelled() => return,
+                changed = changed.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -535,8 +551,9 @@ impl Bus {
                 self.0.pullers.set_addresses(origin, member.hint.addresses.clone());
             }
             tokio::select! {
-                changed = view.changed() => if changed.is_err() { return },
+                biased;
                 () = self.0.stop.cancelled() => return,
+                changed = view.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -568,6 +585,7 @@ impl Bus {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.0.stop.cancelled() => return,
                 changed = due.changed() => if changed.is_err() { return } else { continue },
                 () = wait => {}
@@ -586,12 +604,13 @@ impl Bus {
     async fn scrub(self) {
         loop {
             tokio::select! {
+                biased;
                 () = self.0.stop.cancelled() => return,
                 () = tokio::time::sleep(SCRUB_EVERY) => {}
             }
             self.0.pipeline.sweep().await;
             let store = Arc::clone(&self.0.store);
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.scrub(SCRUB_STEP)).await {
+            if let Ok(Err(error)) = blocking(&self.0.surroundings, move || store.scrub(SCRUB_STEP)).await {
                 tracing::error!(%error, "The scrub found a fault in the store");
             }
         }
@@ -645,12 +664,19 @@ pub fn traceparent_of(alert: &Alert) -> String {
     format!("00-{}-{}-01", part(0, 32), part(32, 48))
 }
 
-fn begin_epochs(store: &dyn Store, origin: &OriginId, now: Timestamp) -> Result<(), campanile_log::Error> {
+fn begin_epochs(
+    store: &dyn Store,
+    origin: &OriginId,
+    now: Timestamp,
+    surroundings: &dyn Surroundings,
+) -> Result<(), campanile_log::Error> {
     let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
     for lane in Lane::ALL {
         let log = LogId::new(origin.to_string(), lane);
         let above = store.epochs(&log).iter().map(|tail| tail.epoch).max().unwrap_or_default();
-        store.begin_epoch(&log, campanile_log::epoch::next(now_ms, rand::rng().next_u32(), above))?;
+        let mut random = [0; 4];
+        surroundings.random(&mut random);
+        store.begin_epoch(&log, campanile_log::epoch::next(now_ms, u32::from_le_bytes(random), above))?;
     }
     Ok(())
 }

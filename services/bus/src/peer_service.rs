@@ -25,6 +25,7 @@ use tracing::debug;
 use crate::checkpoint::Checkpoints;
 use crate::pull::Pullers;
 use crate::record;
+use crate::surroundings::{Surroundings, blocking};
 use crate::tails::Tails;
 use crate::transport::{MESSAGE_BYTES_MAX, PeerInfo, Standing};
 
@@ -57,6 +58,7 @@ pub struct Peers {
     pub(crate) pullers: Arc<Pullers>,
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     pub(crate) stop: CancellationToken,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
 }
 
 impl std::fmt::Debug for Peers {
@@ -92,6 +94,21 @@ impl Peers {
             return Err(Status::permission_denied(format!("the roster does not list {origin}")));
         }
         Ok(Caller { origin, info: info.clone() })
+    }
+
+    /// Runs a read of the store beside the runtime.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, campanile_log::Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        match blocking(&self.surroundings, work).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "The store could not be read");
+                Err(Status::internal("the node's store could not be read; see its log"))
+            }
+            Err(_) => Err(Status::internal("a read was cut short")),
+        }
     }
 
     fn admits(&self, reader: &DepartmentId, entry: &Entry) -> bool {
@@ -169,7 +186,7 @@ impl PeerService for Peers {
             .try_into()
             .map_err(|_| Status::invalid_argument("record_hash: give the 32 bytes of a record's hash"))?;
         let store = Arc::clone(&self.store);
-        let entry = blocking(move || store.by_hash(&Hash(hash))).await?;
+        let entry = self.read(move || store.by_hash(&Hash(hash))).await?;
         let entry = entry.ok_or_else(|| Status::not_found("no record of that hash is held here"))?;
         if !self.admits(caller.origin.department(), &entry) {
             return Err(Status::permission_denied("your department may not read this record"));
@@ -239,13 +256,15 @@ impl Pull {
         loop {
             tail.borrow_and_update();
             self.send_records().await?;
+            // The rarest first, so that none is starved.
             tokio::select! {
-                changed = tail.changed() => changed.map_err(|_| Ended)?,
-                message = requests.message() => self.credit(message).await?,
-                _ = bookmark.tick() => self.bookmark(&tail).await?,
-                _ = roster.changed() => self.judge_again().await?,
+                biased;
                 () = stop.cancelled() => return self.fail(Status::unavailable("the node is ending")).await,
                 () = &mut end => return self.fail(Status::aborted("the stream is an hour old; open another")).await,
+                _ = roster.changed() => self.judge_again().await?,
+                _ = bookmark.tick() => self.bookmark(&tail).await?,
+                message = requests.message() => self.credit(message).await?,
+                changed = tail.changed() => changed.map_err(|_| Ended)?,
             }
         }
     }
@@ -253,7 +272,7 @@ impl Pull {
     /// Sends the other record when the receiver's position holds another one here.
     async fn compare(&mut self, theirs: Position) -> Result<(), Ended> {
         let (store, log) = (Arc::clone(&self.peers.store), self.log.clone());
-        let held = match blocking(move || store.get(&log, theirs.epoch, theirs.seq)).await {
+        let held = match self.peers.read(move || store.get(&log, theirs.epoch, theirs.seq)).await {
             Ok(held) => held,
             Err(status) => return self.fail(status).await,
         };
@@ -298,7 +317,7 @@ impl Pull {
             return Ok(entries);
         }
         let (store, log, after) = (Arc::clone(&self.peers.store), self.log.clone(), self.after);
-        match blocking(move || store.read(&log, after, PAGE_RECORDS, PAGE_BYTES)).await {
+        match self.peers.read(move || store.read(&log, after, PAGE_RECORDS, PAGE_BYTES)).await {
             Ok(entries) => Ok(entries),
             Err(status) => self.fail(status).await.map(|()| Vec::new()),
         }
@@ -340,19 +359,5 @@ impl Pull {
     async fn fail(&mut self, status: Status) -> Result<(), Ended> {
         let _gone = self.sender.send(Err(status)).await;
         Err(Ended)
-    }
-}
-
-/// Runs a read of the store off the async threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, campanile_log::Error> + Send + 'static,
-) -> Result<T, Status> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "The store could not be read");
-            Err(Status::internal("the node's store could not be read; see its log"))
-        }
-        Err(_) => Err(Status::internal("a read was cut short")),
     }
 }

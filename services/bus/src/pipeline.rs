@@ -15,7 +15,8 @@
 //! of the disk. Any other failure of the disk ends the pipeline for good: what is on the disk is unknown then, and the
 //! process must end. [`Handle::failed`] tells.
 //!
-//! Here are the queue and the words; `committer` is the thread, `turn` one commit in the making.
+//! Here are the queue and the words; `committer` is the thread, `turn` one commit in the making. Where the surroundings
+//! have no threads, the committer is a task, and the same in everything else.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,13 +30,14 @@ use campanile_discovery::keys::SigningKey;
 use campanile_discovery::roster::RosterHandle;
 use campanile_log::{Entry, Evidence, Hash, Key, Lane, LogId, Position, Refusal, Replica, Store};
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tracing::warn;
 
 use crate::current::Current;
 use crate::derive::{Arrival, Derive};
 use crate::metrics::Metrics;
 use crate::record::{Body, Content, Draft, Header, Kind};
+use crate::surroundings::Surroundings;
 use crate::tails::Tails;
 
 mod committer;
@@ -224,7 +226,10 @@ impl Queues {
 
 struct Shared {
     queues: Mutex<Queues>,
+    /// Wakes the committer when it is a thread, and when it is a task.
     wake: Condvar,
+    wake_task: Notify,
+    surroundings: Arc<dyn Surroundings>,
     urgent_room: Arc<Semaphore>,
     other_room: Arc<Semaphore>,
     failed: watch::Sender<bool>,
@@ -249,6 +254,8 @@ pub struct Parts {
     pub derive: Option<Box<dyn Derive>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Chance, passing time, and whether there are threads.
+    pub surroundings: Arc<dyn Surroundings>,
 }
 
 /// The keys a node signs with: one for what is real, one for exercises.
@@ -265,7 +272,13 @@ pub struct SigningKeys {
 pub struct Handle {
     shared: Arc<Shared>,
     due: watch::Receiver<Option<Timestamp>>,
-    thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+/// The committer at work.
+enum Running {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
 }
 
 impl std::fmt::Debug for Handle {
@@ -352,15 +365,19 @@ impl Handle {
         self.shared.failed.subscribe()
     }
 
-    /// Finishes what waits and ends the thread.
+    /// Finishes what waits and ends the committer.
     pub async fn shutdown(&self) {
         self.shared.queues.lock().closed = true;
         self.shared.wake.notify_all();
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread
-            && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
-        {
-            warn!("the pipeline thread did not end in order");
+        self.shared.wake_task.notify_one();
+        let running = self.running.lock().take();
+        let in_order = match running {
+            None => true,
+            Some(Running::Thread(thread)) => tokio::task::spawn_blocking(move || thread.join()).await.is_ok(),
+            Some(Running::Task(task)) => task.await.is_ok(),
+        };
+        if !in_order {
+            warn!("the committer did not end in order");
         }
     }
 
@@ -372,7 +389,8 @@ impl Handle {
     }
 
     fn push(&self, work: Work, permit: OwnedSemaphorePermit, urgent: bool, haste: Haste) {
-        let waiting = Waiting { work, haste, since: Instant::now(), _permit: permit };
+        let since = self.shared.surroundings.instant();
+        let waiting = Waiting { work, haste, since, _permit: permit };
         let mut queues = self.shared.queues.lock();
         if queues.closed {
             return;
@@ -380,10 +398,11 @@ impl Handle {
         queues.push(waiting, urgent);
         drop(queues);
         self.shared.wake.notify_one();
+        self.shared.wake_task.notify_one();
     }
 }
 
-/// Starts the pipeline over what the store holds.
+/// Starts the pipeline over what the store holds. Without threads, call it inside a runtime.
 ///
 /// # Errors
 /// When the state in the store cannot be read back.
@@ -393,6 +412,8 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
     let shared = Arc::new(Shared {
         queues: Mutex::default(),
         wake: Condvar::new(),
+        wake_task: Notify::new(),
+        surroundings: Arc::clone(&parts.surroundings),
         urgent_room: Arc::new(Semaphore::new(URGENT_WAITING_MAX)),
         other_room: Arc::new(Semaphore::new(OTHER_WAITING_MAX)),
         failed,
@@ -410,11 +431,13 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
         evidence: Vec::new(),
     };
     committer.reload()?;
-    let thread = std::thread::Builder::new()
-        .name("pipeline".into())
-        .spawn(move || committer.run())
-        .map_err(StartError::Thread)?;
-    Ok(Handle { shared, due, thread: Arc::new(Mutex::new(Some(thread))) })
+    let running = if shared.surroundings.has_threads() {
+        let thread = std::thread::Builder::new().name("pipeline".into());
+        Running::Thread(thread.spawn(move || committer.run()).map_err(StartError::Thread)?)
+    } else {
+        Running::Task(tokio::spawn(committer.run_as_task()))
+    };
+    Ok(Handle { shared, due, running: Arc::new(Mutex::new(Some(running))) })
 }
 
 /// Why a node's state could not be taken up.

@@ -21,7 +21,6 @@ use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::peer_service_client::PeerServiceClient;
 use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
-use rand::Rng as _;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::peer_service::CREDIT_BYTES_MAX;
 use crate::pipeline;
 use crate::record;
+use crate::surroundings::{Surroundings, jitter, random_below};
 use crate::tails::Tails;
 use crate::transport::{Channels, MESSAGE_BYTES_MAX};
 use crate::verify::Verifier;
@@ -117,6 +117,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Where chance comes from.
+    pub surroundings: Arc<dyn Surroundings>,
     /// Ends everything.
     pub stop: CancellationToken,
 }
@@ -184,8 +186,9 @@ impl Pullers {
                 let span = info_span!("pull", log = %task.log);
                 let run = async move {
                     tokio::select! {
-                        () = task.run() => {}
+                        biased;
                         () = stop.cancelled() => {}
+                        () = task.run() => {}
                     }
                 };
                 tokio::spawn(run.instrument(span));
@@ -321,10 +324,11 @@ impl Task {
     }
 
     async fn wait(&self, pause: Duration) {
-        let jitter = rand::rng().random_range(0.5..1.0);
+        let pause = pause.mul_f64(jitter(self.parts.surroundings.as_ref()));
         tokio::select! {
-            () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            biased;
             () = self.wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 
@@ -408,7 +412,7 @@ impl Task {
 
     fn channel(&self, holder: &OriginId) -> Result<Channel, String> {
         let addresses = self.pullers.addresses(holder);
-        let at = rand::rng().random_range(0..addresses.len().max(1));
+        let at = random_below(self.parts.surroundings.as_ref(), addresses.len());
         let address = addresses.get(at).ok_or_else(|| format!("no address of {holder} is known"))?;
         self.parts.channels.to(holder, address).map_err(|error| error.to_string())
     }

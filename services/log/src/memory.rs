@@ -1,8 +1,13 @@
 //! A store in memory with a durable and a pending half, so that tests can crash it and fill its disk.
 //!
-//! A [`Disk`] is what survives. A [`MemoryStore`] is one process over it: its batch under way is the pending half, and
-//! a commit moves it into the durable half. [`MemoryStore::crash`] drops the pending half and refuses everything after;
-//! opening the disk again is the next start. [`Fault`]s are met by a commit chosen beforehand.
+//! ```text
+//! batch under way ──write──► written, seen by readers, lost in a crash ──sync──► durable
+//! ```
+//!
+//! A [`Disk`] is what survives. A [`MemoryStore`] is one process over it: a commit writes its batch and syncs, so that
+//! nothing written stays unsynced. [`MemoryStore::crash`] refuses everything after; opening the disk again is the next
+//! start, and takes back what was written and never synced. [`Fault`]s are met by a commit chosen beforehand.
+//! [`MemoryStore::look`] reads a disk from outside, as a test does that keeps its own accounts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -28,11 +33,13 @@ pub struct Disk(Arc<Shared>);
 struct Shared {
     image: RwLock<Image>,
     tails: RwLock<Tails>,
+    /// How to take back each commit that is written and not synced, oldest first.
+    unsynced: Mutex<Vec<Undo>>,
     /// One process at a time, as with the lock of a directory.
     open: Mutex<bool>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Image {
     /// In order of arrival: number 1 at index 0.
     entries: Vec<Entry>,
@@ -42,6 +49,17 @@ struct Image {
     state: BTreeMap<Vec<u8>, Vec<u8>>,
     evidence: Vec<Evidence>,
     checkpoints: HashMap<LogId, Bytes>,
+}
+
+/// How to take a written commit back.
+struct Undo {
+    entries: usize,
+    evidence: usize,
+    keys: Vec<Key>,
+    hashes: Vec<Hash>,
+    bodies: Vec<Entry>,
+    state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    checkpoints: Vec<(LogId, Option<Bytes>)>,
 }
 
 /// What a batch has changed so far.
@@ -71,6 +89,8 @@ pub enum Fault {
 /// A process over a [`Disk`].
 pub struct MemoryStore {
     disk: Disk,
+    /// Whether it is the process, or only looks on.
+    owns: bool,
     process: Mutex<Process>,
     scrubbed: Mutex<u64>,
 }
@@ -94,7 +114,14 @@ impl MemoryStore {
             return Err(Error::InUse { path: PLACE.to_owned() });
         }
         drop(open);
-        Ok(Self { disk: disk.clone(), process: Mutex::default(), scrubbed: Mutex::default() })
+        disk.power_cut();
+        Ok(Self { disk: disk.clone(), owns: true, process: Mutex::default(), scrubbed: Mutex::default() })
+    }
+
+    /// Looks at `disk` from outside, whether a process has it open or not: it reads, and refuses every commit.
+    pub fn look(disk: &Disk) -> Self {
+        let process = Process { poisoned: true, ..Process::default() };
+        Self { disk: disk.clone(), owns: false, process: Mutex::new(process), scrubbed: Mutex::default() }
     }
 
     /// Ends the process as a crash does: what is durable stays on the disk, every later commit is refused. Open the
@@ -132,11 +159,88 @@ impl MemoryStore {
 
 impl Drop for MemoryStore {
     fn drop(&mut self) {
-        *self.disk.0.open.lock() = false;
+        if self.owns {
+            *self.disk.0.open.lock() = false;
+        }
+    }
+}
+
+impl Disk {
+    /// A copy of what is durable, as a backup has it.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let image = self.0.image.read().clone();
+        let tails = image.tails();
+        let copy = Self::default();
+        *copy.0.image.write() = image;
+        *copy.0.tails.write() = tails;
+        copy
+    }
+
+    /// Makes durable what is written.
+    fn sync(&self) {
+        self.0.unsynced.lock().clear();
+    }
+
+    /// Takes back what is written and not synced.
+    fn power_cut(&self) {
+        let unsynced = std::mem::take(&mut *self.0.unsynced.lock());
+        if unsynced.is_empty() {
+            return;
+        }
+        let mut image = self.0.image.write();
+        for undo in unsynced.into_iter().rev() {
+            image.take_back(undo);
+        }
+        *self.0.tails.write() = image.tails();
     }
 }
 
 impl Image {
+    fn tails(&self) -> Tails {
+        let mut tails = Tails::default();
+        // In the order of the places, so that the last of each epoch stays.
+        for (log, places) in &self.places {
+            for entry in places.values().filter_map(|arrival| self.entry(*arrival)) {
+                tails.set(log, entry.position);
+            }
+        }
+        tails
+    }
+
+    fn take_back(&mut self, undo: Undo) {
+        for entry in self.entries.split_off(undo.entries) {
+            if let Some(places) = self.places.get_mut(&entry.log) {
+                places.remove(&entry.position.place());
+            }
+        }
+        for entry in undo.bodies {
+            let index = usize::try_from(entry.arrival).ok().and_then(|number| number.checked_sub(1));
+            if let Some(held) = index.and_then(|index| self.entries.get_mut(index)) {
+                *held = entry;
+            }
+        }
+        for hash in undo.hashes {
+            self.hashes.remove(&hash);
+        }
+        for key in undo.keys {
+            self.keys.remove(&key);
+        }
+        for (key, value) in undo.state {
+            match value {
+                Some(value) => self.state.insert(key, value),
+                None => self.state.remove(&key),
+            };
+        }
+        for (log, bytes) in undo.checkpoints {
+            match bytes {
+                Some(bytes) => self.checkpoints.insert(log, bytes),
+                None => self.checkpoints.remove(&log),
+            };
+        }
+        self.evidence.truncate(undo.evidence);
+    }
+
     fn entry(&self, arrival: u64) -> Option<&Entry> {
         self.entries.get(usize::try_from(arrival.checked_sub(1)?).ok()?)
     }
@@ -145,7 +249,22 @@ impl Image {
         self.entry(*self.places.get(log)?.get(&(epoch, seq))?)
     }
 
-    fn apply(&mut self, pending: Pending) {
+    /// Writes a batch and says how to take it back.
+    fn write(&mut self, pending: Pending) -> Undo {
+        let hashes = pending.entries.iter().map(|entry| entry.position.hash);
+        let undo = Undo {
+            entries: self.entries.len(),
+            evidence: self.evidence.len(),
+            hashes: hashes.filter(|hash| !self.hashes.contains_key(hash)).collect(),
+            keys: pending.keys.keys().filter(|key| !self.keys.contains_key(*key)).cloned().collect(),
+            bodies: pending.bodies.keys().filter_map(|arrival| self.entry(*arrival)).cloned().collect(),
+            state: pending.state.keys().map(|key| (key.clone(), self.state.get(key).cloned())).collect(),
+            checkpoints: pending
+                .checkpoints
+                .keys()
+                .map(|log| (log.clone(), self.checkpoints.get(log).cloned()))
+                .collect(),
+        };
         for entry in pending.entries {
             self.places.entry(entry.log.clone()).or_default().insert(entry.position.place(), entry.arrival);
             self.hashes.entry(entry.position.hash).or_insert(entry.arrival);
@@ -167,6 +286,7 @@ impl Image {
         self.keys.extend(pending.keys);
         self.evidence.extend(pending.evidence);
         self.checkpoints.extend(pending.checkpoints);
+        undo
     }
 }
 
@@ -193,8 +313,10 @@ impl Store for MemoryStore {
             Some(Fault::Full) => return Err(Error::Full { place: PLACE.to_owned() }),
             Some(Fault::Io { kept: false }) => {}
             _ => {
-                shared.image.write().apply(pending);
+                let undo = shared.image.write().write(pending);
+                shared.unsynced.lock().push(undo);
                 tails.publish();
+                self.disk.sync();
             }
         }
         if fault.is_some() {
@@ -526,6 +648,56 @@ mod tests {
         assert!(matches!(store.with_batch(|_| Ok(())), Err(Error::Poisoned)));
         drop(store);
         assert_eq!(MemoryStore::open(&disk).unwrap().last_arrival(), 1);
+    }
+
+    #[test]
+    fn what_is_written_and_not_synced_is_taken_back_at_the_next_start() {
+        let disk = Disk::default();
+        let store = MemoryStore::open(&disk).unwrap();
+        let routine = log("fsd/node-1", Lane::Routine);
+        store.begin_epoch(&routine, 10).unwrap();
+        let write = |name: &str| {
+            let row = |batch: &mut dyn Batch| {
+                batch.state(b"row", Some(name.as_bytes()))?;
+                batch.draft(draft(&routine, name))
+            };
+            store.with_batch(row).unwrap();
+        };
+        write("one");
+        let (synced, backup) = (store.arrivals(0, 9, usize::MAX).unwrap(), disk.copy());
+        write("two");
+        // The last commit, as it is before its sync.
+        let (entry, state) = {
+            let image = disk.0.image.read();
+            (image.entries.last().unwrap().clone(), vec![(b"row".to_vec(), Some(b"one".to_vec()))])
+        };
+        let undo = Undo {
+            entries: 1,
+            evidence: 0,
+            keys: disk
+                .0
+                .image
+                .read()
+                .keys
+                .iter()
+                .filter(|(_, r)| r.position == entry.position)
+                .map(|(k, _)| k.clone())
+                .collect(),
+            hashes: vec![entry.position.hash],
+            bodies: Vec::new(),
+            state,
+            checkpoints: Vec::new(),
+        };
+        disk.0.unsynced.lock().push(undo);
+        drop(store);
+        let store = MemoryStore::open(&disk).unwrap();
+        assert_eq!(store.arrivals(0, 9, usize::MAX).unwrap(), synced);
+        assert_eq!(store.state(b"row").unwrap().unwrap(), b"one");
+        assert_eq!(store.tail(&routine).unwrap(), synced[0].position);
+        conformance::check_whole(&store);
+        assert_eq!(MemoryStore::look(&backup).arrivals(0, 9, usize::MAX).unwrap(), synced);
+        assert!(matches!(MemoryStore::look(&disk).with_batch(|_| Ok(())), Err(Error::Poisoned)));
+        assert!(matches!(MemoryStore::open(&disk), Err(Error::InUse { .. })));
     }
 
     fn store_crash_inside(batch: &mut dyn Batch) -> Result<(), Error> {

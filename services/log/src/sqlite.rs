@@ -113,6 +113,8 @@ pub(crate) struct Shared {
     mark: AtomicU64,
     /// Held by whoever writes: a commit, or the keeper while it copies the last of the WAL.
     turn: Mutex<()>,
+    /// Whether there is any evidence, or may be: set before a commit that writes some, never taken back.
+    has_evidence: AtomicBool,
     /// Frames of the WAL in use, as the last commit left it.
     wal_frames: AtomicU64,
     poisoned: AtomicBool,
@@ -401,6 +403,10 @@ impl Store for SqliteStore {
     }
 
     fn evidence(&self) -> Result<Vec<Evidence>, Error> {
+        // It is asked for before every hand-over, and in a sound federation there is none.
+        if !self.shared.has_evidence.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
         self.reading(|conn| {
             let mut statement = conn
                 .prepare_cached("SELECT log, epoch, seq, hash, header, body, signatures FROM evidence ORDER BY id")?;
@@ -622,9 +628,10 @@ fn load(conn: &Connection, path: &Path, place: String) -> Result<Shared, Error> 
         }
         let arrival: i64 = conn.query_row("SELECT coalesce(max(arrival), 0) FROM entries", [], |row| row.get(0))?;
         let mark: i64 = conn.query_row("SELECT value FROM meta WHERE name = 'mark'", [], |row| row.get(0))?;
-        Ok((names, tails, rows::unsigned(arrival), rows::unsigned(mark)))
+        let evidence: bool = conn.query_row("SELECT EXISTS (SELECT 1 FROM evidence)", [], |row| row.get(0))?;
+        Ok((names, tails, rows::unsigned(arrival), rows::unsigned(mark), evidence))
     };
-    let (names, tails, last_arrival, mark) = read().map_err(|source| rows::fail("load", &place, source))?;
+    let (names, tails, last_arrival, mark, evidence) = read().map_err(|source| rows::fail("load", &place, source))?;
     if mark > last_arrival {
         let reason = format!("it ends at arrival number {last_arrival}, but {mark} entries had reached it");
         return Err(Error::Corrupt { place, reason });
@@ -638,6 +645,7 @@ fn load(conn: &Connection, path: &Path, place: String) -> Result<Shared, Error> 
         last_arrival: AtomicU64::new(last_arrival),
         mark: AtomicU64::new(mark),
         turn: Mutex::new(()),
+        has_evidence: AtomicBool::new(evidence),
         wal_frames: AtomicU64::new(0),
         poisoned: AtomicBool::new(false),
     })

@@ -1,20 +1,20 @@
-//! The thread that commits: it takes what waits, has a [`Turn`] made of it, and answers when the disk has.
+//! What commits: it takes what waits, has a [`Turn`] made of it, and answers when the disk has. A thread or a task.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use campanile_alert::Timestamp;
 use campanile_log::{Evidence, LogId};
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, warn};
 
 use super::turn::Turn;
 use super::{
-    DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Shared, StartError, Stored, Waiting,
-    read_rows, reopen,
+    DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Queues, Shared, StartError, Stored,
+    Waiting, read_rows, reopen,
 };
 use crate::current::Current;
 use crate::derive::Arrival;
@@ -63,51 +63,114 @@ pub(super) enum Answer {
     Replica(oneshot::Sender<Stored>, Stored),
 }
 
+/// What the committer does next.
+enum Next {
+    /// This is to be committed; nothing means that there is evaluation to go on with.
+    Commit(Vec<Waiting>),
+    /// Nothing is due yet; look again when woken, or after this long.
+    Wait(Option<Duration>),
+    /// All is done.
+    End,
+}
+
+/// How it goes on after a commit.
+#[derive(PartialEq)]
+enum After {
+    /// At once.
+    Next,
+    /// When the disk has had a rest.
+    Rest,
+    /// Not at all.
+    Failed,
+}
+
+/// A commit that the disk has answered, and those who wait for the answer.
+struct Committed {
+    result: Result<(), campanile_log::Error>,
+    answers: Vec<Answer>,
+    arrivals: Vec<Arc<Arrival>>,
+    _permits: Vec<OwnedSemaphorePermit>,
+}
+
 impl Committer {
+    /// Commits what comes until the end, as a thread.
     pub(super) fn run(mut self) {
         // However the thread ends, by a panic too, nobody may wait for it in vain.
         let _closing = Closing(Arc::clone(&self.shared));
         while let Some(work) = self.take() {
-            match self.commit(work) {
-                Ok(()) => {}
-                Err(failure) if failure.is_fatal() => {
-                    error!(error = %chain_of(&failure), "The store failed; the node must end");
-                    return;
-                }
-                // The disk is full, most likely: waiting lets an operator free some, and asks it no faster than that.
-                Err(_) if self.shared.queues.lock().closed => return,
-                Err(_) => std::thread::sleep(AFTER_FAILURE),
+            let committed = self.commit(work);
+            match self.answer(committed) {
+                After::Next => {}
+                After::Rest => std::thread::sleep(AFTER_FAILURE),
+                After::Failed => return,
             }
         }
         self.shared.ended_in_order.store(true, Ordering::SeqCst);
+    }
+
+    /// Commits what comes until the end, as a task.
+    ///
+    /// The disk takes its time before and after the commit: what waits meanwhile is lost in a crash, and what is on the
+    /// disk may be unanswered.
+    pub(super) async fn run_as_task(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _closing = Closing(Arc::clone(&shared));
+        loop {
+            let next = self.next(&mut shared.queues.lock());
+            match next {
+                Next::Commit(work) => {
+                    tokio::time::sleep(shared.surroundings.disk_turn()).await;
+                    let committed = self.commit(work);
+                    tokio::time::sleep(shared.surroundings.disk_turn()).await;
+                    match self.answer(committed) {
+                        After::Next => {}
+                        After::Rest => tokio::time::sleep(AFTER_FAILURE).await,
+                        After::Failed => return,
+                    }
+                }
+                Next::Wait(None) => shared.wake_task.notified().await,
+                Next::Wait(Some(rest)) => {
+                    // Woken or not, it is looked at again.
+                    let _woken = tokio::time::timeout(rest, shared.wake_task.notified()).await;
+                }
+                Next::End => break,
+            }
+        }
+        shared.ended_in_order.store(true, Ordering::SeqCst);
     }
 
     /// Waits for work; an empty batch means there is evaluation to go on with, `None` means the end.
     fn take(&self) -> Option<Vec<Waiting>> {
         let mut queues = self.shared.queues.lock();
         loop {
-            let full = self.deferred.len() >= DEFERRED_MAX;
-            if !self.deferred.is_empty() && (full || queues.is_empty()) {
-                return Some(Vec::new());
-            }
-            if !queues.is_empty() {
-                match queues.patience(Instant::now()).filter(|_| self.deferred.is_empty()) {
-                    None => return Some(queues.drain()),
-                    Some(rest) => {
-                        self.shared.wake.wait_for(&mut queues, rest);
-                        continue;
-                    }
+            match self.next(&mut queues) {
+                Next::Commit(work) => return Some(work),
+                Next::Wait(None) => self.shared.wake.wait(&mut queues),
+                Next::Wait(Some(rest)) => {
+                    self.shared.wake.wait_for(&mut queues, rest);
                 }
+                Next::End => return None,
             }
-            if queues.closed {
-                return None;
-            }
-            self.shared.wake.wait(&mut queues);
         }
     }
 
-    fn commit(&mut self, batch: Vec<Waiting>) -> Result<(), campanile_log::Error> {
-        let started = Instant::now();
+    fn next(&self, queues: &mut Queues) -> Next {
+        let full = self.deferred.len() >= DEFERRED_MAX;
+        if !self.deferred.is_empty() && (full || queues.is_empty()) {
+            return Next::Commit(Vec::new());
+        }
+        if !queues.is_empty() {
+            let now = self.shared.surroundings.instant();
+            return match queues.patience(now).filter(|_| self.deferred.is_empty()) {
+                None => Next::Commit(queues.drain()),
+                Some(rest) => Next::Wait(Some(rest)),
+            };
+        }
+        if queues.closed { Next::End } else { Next::Wait(None) }
+    }
+
+    fn commit(&mut self, batch: Vec<Waiting>) -> Committed {
+        let started = self.shared.surroundings.instant();
         let mut answers = Vec::with_capacity(batch.len());
         let mut arrivals = Vec::with_capacity(batch.len());
         let mut permits = Vec::with_capacity(batch.len());
@@ -126,41 +189,54 @@ impl Committer {
             }
             turn.finish()
         });
-        self.parts.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        match &result {
+        let took = self.shared.surroundings.instant().saturating_duration_since(started);
+        self.parts.metrics.commit_seconds.observe(took.as_secs_f64());
+        Committed { result, answers, arrivals, _permits: permits }
+    }
+
+    /// Tells everybody what the disk has answered.
+    fn answer(&mut self, committed: Committed) -> After {
+        let Committed { result, answers, arrivals, _permits } = committed;
+        let after = match result {
             Ok(()) => {
                 self.announce(&arrivals);
                 for answer in answers {
                     send(answer);
                 }
+                After::Next
             }
-            Err(failure) => {
-                self.parts.metrics.commits_failed.inc();
-                let refusal = match failure {
-                    campanile_log::Error::Full { .. } => PublishError::Full,
-                    _ => PublishError::Failed,
-                };
-                warn!(error = %failure, "A commit failed");
-                for answer in answers {
-                    send(match answer {
-                        Answer::Publish(reply, _) => Answer::Publish(reply, Err(refusal.clone())),
-                        Answer::Replica(reply, _) => Answer::Replica(reply, Stored::Failed),
-                    });
-                }
-                if !failure.is_fatal()
-                    && let Err(error) = self.reload()
-                {
-                    error!(%error, "The state could not be read back after a failed commit; the node must end");
-                    return Err(campanile_log::Error::Poisoned);
-                }
-            }
-        }
+            Err(failure) => self.refuse(failure, answers),
+        };
         self.due.send_if_modified(|due| {
             let next = self.parts.derive.as_ref().and_then(|derive| derive.due());
             std::mem::replace(due, next) != next
         });
-        drop(permits);
-        result
+        after
+    }
+
+    fn refuse(&mut self, failure: campanile_log::Error, answers: Vec<Answer>) -> After {
+        self.parts.metrics.commits_failed.inc();
+        let refusal = match &failure {
+            campanile_log::Error::Full { .. } => PublishError::Full,
+            _ => PublishError::Failed,
+        };
+        warn!(error = %failure, "A commit failed");
+        for answer in answers {
+            send(match answer {
+                Answer::Publish(reply, _) => Answer::Publish(reply, Err(refusal.clone())),
+                Answer::Replica(reply, _) => Answer::Replica(reply, Stored::Failed),
+            });
+        }
+        if failure.is_fatal() {
+            error!(error = %chain_of(&failure), "The store failed; the node must end");
+            return After::Failed;
+        }
+        if let Err(error) = self.reload() {
+            error!(error = %chain_of(&error), "The state could not be read back after a failed commit; the node must end");
+            return After::Failed;
+        }
+        // The disk is full, most likely: waiting lets an operator free some, and asks it no faster than that.
+        if self.shared.queues.lock().closed { After::Failed } else { After::Rest }
     }
 
     fn announce(&self, arrivals: &[Arc<Arrival>]) {

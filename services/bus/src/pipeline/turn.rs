@@ -1,11 +1,10 @@
 //! One commit in the making: each piece of work in turn, and what the rules make of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use campanile_alert::World;
 use campanile_log::{Accepted, Appended, Batch, Hash, Key, LogId, Standing};
-use rand::RngCore as _;
 use tracing::error;
 
 use super::committer::{Answer, Committer};
@@ -126,7 +125,7 @@ impl Turn<'_, '_> {
         let log = LogId::new(parts.origin.to_string(), lane);
         let keys = parts.keys.load();
         let mut salt = [0; 16];
-        rand::rng().fill_bytes(&mut salt);
+        parts.surroundings.random(&mut salt);
         let now = parts.clock.now();
         let seal = Seal {
             federation: &parts.federation,
@@ -220,9 +219,9 @@ impl Turn<'_, '_> {
     pub(super) fn evaluate(&mut self) -> Result<(), campanile_log::Error> {
         while self.rules < RULES_BUDGET {
             let Some(arrival) = self.committer.deferred.pop_front() else { break };
-            let started = Instant::now();
+            let started = self.committer.parts.surroundings.instant();
             let derived = self.apply(&arrival);
-            self.rules += started.elapsed();
+            self.rules += self.committer.parts.surroundings.rules_took(started);
             for (key, value) in derived.state {
                 let key = [DERIVE_PREFIX, &key].concat();
                 self.batch.state(&key, value.as_deref())?;

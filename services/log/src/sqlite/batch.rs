@@ -1,6 +1,7 @@
 //! The inside of a commit on SQLite.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -260,6 +261,7 @@ impl Batch for SqliteBatch<'_> {
         if Hash::of(&evidence.header) != evidence.position.hash {
             return Err(Error::Invalid { what: "the hash of the evidence is not that of its header".to_owned() });
         }
+        self.shared.has_evidence.store(true, Ordering::Release);
         self.run("write evidence to", |batch| {
             let log = batch.log_row(&evidence.log)?;
             batch

@@ -1,11 +1,11 @@
 //! Who allows an effect: nobody has to, a signed envelope does, or persons are asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use campanile_alert::{Timestamp, World, geometry};
 use sha2::{Digest, Sha256};
 
-use super::state::{Asking, Batches, CandidateKey, Known, Phase, RuleIn, later};
+use super::state::{Asking, Batches, CandidateKey, InForce, Known, Phase, RuleIn, later};
 use super::{Active, Engine, Step};
 use crate::{EffectKey, IfSilent, Sentence, Silence, Verdict};
 
@@ -257,14 +257,25 @@ impl Engine {
     /// Other causes of the same rule that match these targets support them from now on, and what they asked for and now
     /// is in force is no longer asked.
     fn others_join(&mut self, active: &Active, key: &CandidateKey, targets: &BTreeSet<String>, step: &mut Step) {
-        let others = self.state.candidates.rows().filter(|(other, candidate)| {
-            *other != key
-                && other.rule == key.rule
-                && other.lineage.world == key.lineage.world
-                && !matches!(candidate.phase, Phase::Holding { .. })
-                && !candidate.targets.is_disjoint(targets)
-        });
-        for other in others.map(|(other, _)| other.clone()).collect::<Vec<_>>() {
+        let effects: Vec<(&String, EffectKey)> =
+            targets.iter().map(|target| (target, effect_key(key, &active.rule.then.issue, target))).collect();
+        let live: BTreeMap<&String, &InForce> =
+            effects.iter().filter_map(|(target, effect)| Some((*target, self.state.effects.get(effect)?))).collect();
+        // Most of them joined when they came; a rule that has issued a thousand times must not look at each again.
+        let has_more = |other: &&CandidateKey| {
+            let same = *other != key && other.rule == key.rule && other.lineage.world == key.lineage.world;
+            same && self.state.candidates.get(other).is_some_and(|candidate| match candidate.phase {
+                Phase::Holding { .. } => false,
+                Phase::Asking(_) => true,
+                Phase::Settled => candidate
+                    .targets
+                    .iter()
+                    .any(|target| live.get(target).is_some_and(|effect| !effect.support.contains_key(&other.lineage))),
+            })
+        };
+        let others: BTreeSet<CandidateKey> =
+            self.state.candidates.with_any(targets).filter(has_more).cloned().collect();
+        for other in others {
             let Some(candidate) = self.state.candidates.get(&other).cloned() else { continue };
             for target in candidate.targets.intersection(targets) {
                 let effect = effect_key(&other, &active.rule.then.issue, target);

@@ -160,10 +160,14 @@ pub(super) trait Row: Serialize + DeserializeOwned {
     const TABLE: u8;
     /// When something is due.
     fn timer(&self) -> Option<Timestamp>;
+    /// The targets that it is found by; most rows are found by their key alone.
+    fn targets(&self) -> Option<&BTreeSet<String>> {
+        None
+    }
 }
 
 macro_rules! rows {
-    ($($row:ty = $letter:literal, $timer:expr;)+) => {
+    ($($row:ty = $letter:literal, $timer:expr $(, by $targets:ident)?;)+) => {
         $(impl Row for $row {
             const TABLE: u8 = $letter;
 
@@ -171,6 +175,10 @@ macro_rules! rows {
                 let timer: fn(&$row) -> Option<Timestamp> = $timer;
                 timer(self)
             }
+            $(
+            fn targets(&self) -> Option<&BTreeSet<String>> {
+                Some(&self.$targets)
+            })?
         })+
     };
 }
@@ -182,7 +190,7 @@ rows! {
         Phase::Holding { until } => Some(*until),
         Phase::Asking(asking) => asking.deadline,
         Phase::Settled => None,
-    };
+    }, by targets;
     InForce = b'e', |effect| match &effect.stand {
         Stand::Lingering { until } => Some((*until).min(effect.until)),
         Stand::Supported | Stand::Review { .. } => Some(effect.until),
@@ -207,17 +215,19 @@ pub(super) fn later(at: Timestamp, seconds: i64) -> Timestamp {
     at.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-/// Rows of one kind, with their timers and the keys changed since they were last written out.
+/// Rows of one kind, with their timers, the targets they are found by, and the keys changed since they were last written
+/// out.
 #[derive(Debug)]
 pub(super) struct Table<K, R> {
     rows: BTreeMap<K, R>,
     timers: BTreeSet<(Timestamp, K)>,
+    by_target: BTreeMap<String, BTreeSet<K>>,
     changed: BTreeSet<K>,
 }
 
 impl<K, R> Default for Table<K, R> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), timers: BTreeSet::new(), changed: BTreeSet::new() }
+        Self { rows: BTreeMap::new(), timers: BTreeSet::new(), by_target: BTreeMap::new(), changed: BTreeSet::new() }
     }
 }
 
@@ -245,15 +255,23 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     fn load(&mut self, key: K, row: R) {
-        self.forget_timer(&key);
+        self.unlink(&key);
         if let Some(at) = row.timer() {
             self.timers.insert((at, key.clone()));
+        }
+        for target in row.targets().into_iter().flatten() {
+            self.by_target.entry(target.clone()).or_default().insert(key.clone());
         }
         self.rows.insert(key, row);
     }
 
+    /// The keys of the rows that have one of the targets; one that has several comes several times.
+    pub(super) fn with_any<'a>(&'a self, targets: impl IntoIterator<Item = &'a String>) -> impl Iterator<Item = &'a K> {
+        targets.into_iter().filter_map(|target| self.by_target.get(target)).flatten()
+    }
+
     pub(super) fn remove(&mut self, key: &K) -> Option<R> {
-        self.forget_timer(key);
+        self.unlink(key);
         let row = self.rows.remove(key)?;
         self.changed.insert(key.clone());
         Some(row)
@@ -267,9 +285,19 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
         }
     }
 
-    fn forget_timer(&mut self, key: &K) {
-        if let Some(at) = self.rows.get(key).and_then(Row::timer) {
+    /// Takes a row out of the indexes.
+    fn unlink(&mut self, key: &K) {
+        let Some(row) = self.rows.get(key) else { return };
+        if let Some(at) = row.timer() {
             self.timers.remove(&(at, key.clone()));
+        }
+        for target in row.targets().into_iter().flatten() {
+            if let Some(keys) = self.by_target.get_mut(target) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_target.remove(target);
+                }
+            }
         }
     }
 

@@ -258,10 +258,9 @@ impl Engine {
         let known = |lineage: &&Lineage| self.state.known.get(lineage).is_some();
         let mut lineages: BTreeSet<Lineage> =
             effect.support.keys().chain(effect.expired.keys()).filter(known).cloned().collect();
-        let matching = self.state.candidates.rows().filter(|(candidate, row)| {
-            candidate.rule == key.rule && candidate.lineage.world == key.world && row.targets.contains(&key.target)
-        });
-        lineages.extend(matching.map(|(candidate, _)| candidate.lineage.clone()));
+        let same = |other: &&CandidateKey| other.rule == key.rule && other.lineage.world == key.world;
+        let matching = self.state.candidates.with_any([&key.target]).filter(same);
+        lineages.extend(matching.map(|candidate| candidate.lineage.clone()));
         step.touched.remove(key);
         if !lineages.is_empty() {
             self.state.suppressed.put(key.clone(), Suppressed { lineages });

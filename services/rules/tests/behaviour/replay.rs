@@ -180,10 +180,11 @@ proptest! {
         prop_assert!(desk.engine.live().is_empty(), "at `max` nothing is left");
     }
 
-    /// T2: a random graph of rules over four departments, circles included, goes quiet.
+    /// T2: a random graph of rules over four departments, circles included, goes quiet. A chain names each rule once, so
+    /// a circle of n rules may send n! messages before it does: six rules are enough to see that, and ten take minutes.
     #[test]
     fn every_cascade_ends_even_where_the_rules_make_a_circle(
-        edges in proptest::collection::vec((0_usize..4, 0_usize..5, 0_usize..4), 1..10),
+        edges in proptest::collection::vec((0_usize..4, 0_usize..5, 0_usize..4), 1..7),
     ) {
         cascade(&edges)?;
     }
