@@ -7,5 +7,6 @@ mod desk;
 mod packs;
 mod persons;
 mod replay;
+mod silence;
 mod spatial;
 mod truth;
