@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use campanile_alert::{Clock as _, DepartmentId, OriginId};
+use campanile_alert::{Clock as _, DepartmentId, OriginId, Timestamp};
 use campanile_cli::local;
 use campanile_cli::node_run::Ready;
 use campanile_client::admin::Envelope;
@@ -52,6 +52,9 @@ pub struct Processes {
 #[derive(Debug)]
 struct Member {
     verb: &'static str,
+    /// What starts the program, when it is not started by itself.
+    wrapper: Vec<String>,
+    env: BTreeMap<String, String>,
     config: PathBuf,
     data: PathBuf,
     roster: PathBuf,
@@ -67,8 +70,16 @@ impl Processes {
     /// # Errors
     /// When the folder, the keys or a file cannot be made.
     pub fn prepare(program: impl Into<PathBuf>, directory: Option<Value>) -> Result<Self> {
+        Self::prepare_since(program, directory, SystemClock.now())
+    }
+
+    /// As [`Processes::prepare`], with keys and certificates that are good from this instant.
+    ///
+    /// # Errors
+    /// As [`Processes::prepare`].
+    pub fn prepare_since(program: impl Into<PathBuf>, directory: Option<Value>, since: Timestamp) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("campanile-processes-").tempdir()?;
-        let federation = Federation::create(dir.path().join("pki"), &local::plan(SystemClock.now())?)?;
+        let federation = Federation::create(dir.path().join("pki"), &local::plan(since)?)?;
         let shared = json!({"kind": "file", "path": dir.path().join("directory"), "poll_ms": 200});
         let directory = directory.unwrap_or(shared);
         Ok(Self { program: program.into(), dir, directory, federation, members: BTreeMap::new() })
@@ -148,6 +159,8 @@ impl Processes {
         std::fs::write(&path, serde_json::to_vec_pretty(config)?)?;
         let member = Member {
             verb,
+            wrapper: Vec::new(),
+            env: BTreeMap::new(),
             config: path,
             data: folder.join("data"),
             roster: folder.join("roster.json"),
@@ -156,6 +169,33 @@ impl Processes {
             running: None,
         };
         self.members.insert(origin, member);
+        Ok(())
+    }
+
+    /// Changes a member's configuration before it is started; `change` gets what stands under `member`.
+    ///
+    /// # Errors
+    /// When there is no such member, or its file cannot be written.
+    pub fn configure(&mut self, origin: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let member = self.find(origin)?;
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&member.config)?)?;
+        let part = config.get_mut("member").context("a configuration without a member")?;
+        change(part);
+        if let Some(data) = part.get("data").and_then(Value::as_str) {
+            member.data = data.into();
+        }
+        std::fs::write(&member.config, serde_json::to_vec_pretty(&config)?)?;
+        Ok(())
+    }
+
+    /// Has a member started by another program, which becomes it (`ip netns exec …`), and with these variables.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn launch(&mut self, origin: &str, wrapper: &[&str], env: &[(&str, &str)]) -> Result<()> {
+        let member = self.find(origin)?;
+        member.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        member.env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Ok(())
     }
 
@@ -168,9 +208,14 @@ impl Processes {
         let member = self.find(origin)?;
         ensure!(member.running.is_none(), "{origin} runs already");
         let log = std::fs::File::options().create(true).append(true).open(&member.log)?;
-        let mut child = Command::new(program)
+        let mut words: Vec<_> = member.wrapper.iter().map(std::ffi::OsString::from).collect();
+        words.push(program.into_os_string());
+        let mut words = words.into_iter();
+        let mut child = Command::new(words.next().context("no program")?)
+            .args(words)
             .args([member.verb, "run", "--config"])
             .arg(&member.config)
+            .envs(&member.env)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -221,6 +266,20 @@ impl Processes {
             .with_context(|| format!("{origin} did not end; its log ends:\n{}", tail(&member.log)))??;
         ensure!(status.success(), "{origin} ended with {status}; its log ends:\n{}", tail(&member.log));
         Ok(())
+    }
+
+    /// Waits until a member ends by itself, and tells how.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end in time.
+    pub async fn ended(&mut self, origin: &str, within: Duration) -> Result<std::process::ExitStatus> {
+        let member = self.find(origin)?;
+        let (child, _) = member.running.as_mut().with_context(|| format!("{origin} does not run"))?;
+        let status = tokio::time::timeout(within, child.wait())
+            .await
+            .with_context(|| format!("{origin} goes on; its log ends:\n{}", tail(&member.log)))??;
+        member.running = None;
+        Ok(status)
     }
 
     /// Sends a signal to the process that runs as this member: `-STOP`, `-CONT`, `-HUP`, `-TERM`.
@@ -300,11 +359,38 @@ impl Processes {
     pub async fn client_with(&self, department: &DepartmentId, files: IdentityFiles, roster: &[u8]) -> Result<Client> {
         let origin = OriginId::try_new(department.clone(), "node-1")?;
         let address = self.ready(&origin.to_string())?.address;
+        self.connect(address, origin, files, roster, |_| ()).await
+    }
+
+    /// Connects a client of the plan to `node-1` of its department by way of another address, with options of its own.
+    ///
+    /// # Errors
+    /// As [`Processes::client`].
+    pub async fn client_by(
+        &self,
+        client: &str,
+        address: SocketAddr,
+        change: impl FnOnce(&mut ClientOptions),
+    ) -> Result<Client> {
+        let id: ClientId = client.parse()?;
+        let origin = OriginId::try_new(id.department().clone(), "node-1")?;
+        self.connect(address, origin, self.federation.client(&id), &self.federation.roster()?, change).await
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        origin: OriginId,
+        files: IdentityFiles,
+        roster: &[u8],
+        change: impl FnOnce(&mut ClientOptions),
+    ) -> Result<Client> {
         let root: RootKeys = self.federation.root()?;
         let roster = RosterHandle::open(root, true, None, Some(roster))?;
         let credentials = Credentials::roster(Identity::load(&files)?, roster, Arc::new(SystemClock))?;
         let mut options = ClientOptions::new(address.to_string(), credentials, Expect::Origin(origin));
         options.calls.attempts_max = 1;
+        change(&mut options);
         Ok(Client::connect(options).await?)
     }
 
@@ -332,7 +418,11 @@ fn tail(log: &Path) -> String {
     String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned()
 }
 
-fn free_port() -> Result<u16> {
+/// A port that is free now, below those that the system gives to outgoing connections.
+///
+/// # Errors
+/// When none of a thousand tried is free.
+pub fn free_port() -> Result<u16> {
     for _ in 0..1_000 {
         let port = rand::rng().random_range(PORTS);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

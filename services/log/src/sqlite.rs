@@ -539,7 +539,13 @@ fn lock(directory: &Path) -> Result<File, Error> {
             _ => Error::Io { action, place, source: Box::new(source) },
         }
     };
+    let made = directory.ancestors().take_while(|folder| !folder.is_dir()).count();
     std::fs::create_dir_all(directory).map_err(io("make the directory"))?;
+    // SQLite syncs the directory itself. Were the one that it lies in not synced too, a power cut could take all of it.
+    for folder in directory.ancestors().take(made.max(1)).filter_map(Path::parent) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the directory around"))?;
+    }
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
