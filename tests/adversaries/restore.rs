@@ -69,10 +69,10 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A federation whose fsd has published `first` and then `second`, the second known to edb; fsd is stopped, and its
-/// store is as the third value says: gone, or as it was before the second.
+/// fsd and edb, after fsd has published `first` and then `second`, both known to edb; then fsd's store was lost, or put
+/// back as it was before the second, and fsd started again. In the second case edb is away at first.
 async fn after_a_loss(is_restored: bool) -> (Cluster, [Published; 2]) {
-    let builder = harbour_view().away("isd/gateway-1");
+    let builder = harbour_view().away("isd/gateway-1").away("had/node-1").away("hko/node-1");
     let store: PathBuf = builder.dir().join("data/fsd/node-1/store");
     let mut cluster = builder.start().await.unwrap();
     let dispatch = cluster.client("fsd/dispatch").await.unwrap();
@@ -95,16 +95,15 @@ async fn after_a_loss(is_restored: bool) -> (Cluster, [Published; 2]) {
     std::fs::remove_dir_all(&store).unwrap();
     if is_restored {
         copy(backup.path(), &store);
+        cluster.stop("edb/node-1").await;
     }
     cluster.advance(Duration::from_secs(60)).unwrap();
     cluster.start("fsd/node-1").await.unwrap();
     (cluster, [first, second])
 }
 
-/// Publishes a third, and asserts that both sides hold the same three, counted, with no fork.
+/// Asserts that both sides come to hold the same three, counted, with no fork.
 async fn is_whole(cluster: &Cluster) {
-    let dispatch = cluster.client("fsd/dispatch").await.unwrap();
-    publish(cluster, &dispatch, "third").await;
     let log = LogId::new("fsd/node-1", Lane::Urgent);
     let (fsd, edb) = (cluster.bus("fsd/node-1").unwrap(), cluster.bus("edb/node-1").unwrap());
     for bus in [&fsd, &edb] {
@@ -127,9 +126,10 @@ async fn is_whole(cluster: &Cluster) {
 async fn l3_a_node_whose_disk_is_gone_takes_its_past_back_before_it_writes() {
     let (cluster, [first, second]) = after_a_loss(false).await;
     // At once: a log that began anew, without a link to what edb holds, would be refused there for ever.
+    let dispatch = cluster.client("fsd/dispatch").await.unwrap();
+    publish(&cluster, &dispatch, "third").await;
     is_whole(&cluster).await;
     // D1: what had been published before the loss gets its first answer again.
-    let dispatch = cluster.client("fsd/dispatch").await.unwrap();
     let now = cluster.time.now();
     for (name, published, ago) in [("first", first, 120), ("second", second, 60)] {
         let fire = Fire::new(name, now - jiff::SignedDuration::from_secs(ago), HARBOUR_VIEW);
@@ -141,9 +141,12 @@ async fn l3_a_node_whose_disk_is_gone_takes_its_past_back_before_it_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l3_a_node_restored_from_a_backup_takes_its_own_later_records_back() {
-    let (cluster, [_, second]) = after_a_loss(true).await;
-    is_whole(&cluster).await;
+    let (mut cluster, [_, second]) = after_a_loss(true).await;
+    // It writes before anybody is there who knows what it has lost: that lies behind its new tail then.
     let dispatch = cluster.client("fsd/dispatch").await.unwrap();
+    publish(&cluster, &dispatch, "third").await;
+    cluster.start("edb/node-1").await.unwrap();
+    is_whole(&cluster).await;
     let fire = Fire::new("second", cluster.time.now() - jiff::SignedDuration::from_secs(60), HARBOUR_VIEW);
     let again = dispatch.publish(&Publish::cap_xml(fire.xml())).await.unwrap();
     assert_eq!((again.duplicate, &again.position), (true, &second.position));
