@@ -34,3 +34,12 @@ mod testing;
 
 pub use config::Config;
 pub use server::{Addresses, Error, Server};
+
+#[cfg(feature = "mutants")]
+use campanile_mutants::active as mutant;
+
+/// Whether a bug is put in on purpose; never outside the tests.
+#[cfg(not(feature = "mutants"))]
+const fn mutant(_name: &str) -> bool {
+    false
+}

@@ -17,7 +17,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::breaker::Breaker;
 use super::queue::{Job, JobKey, Kind, Next, Queue};
 use super::{Shared, end_of, put_until_done};
-use crate::board::EndKind;
+use crate::board::{EndKind, Standing};
 use crate::channels::{Channel, Endpoint, FailureReason, Health, Judgement, Outcome};
 use crate::delivery::{Counts, chain};
 use crate::incoming::Incoming;
@@ -382,6 +382,9 @@ impl Worker {
     }
 
     fn judge(&self, incoming: &Arc<Incoming>) -> Result<LiveNotice, Withheld> {
+        if crate::mutant("expiry-at-queueing-only") {
+            return LiveNotice::of(incoming, Standing::InForce, incoming.received);
+        }
         self.shared.judge.judge(incoming)
     }
 

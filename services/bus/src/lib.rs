@@ -24,3 +24,12 @@ pub use bus::{Bus, OpenError, Options, Submission, SubmitError};
 pub use derive::{Arrival, Derive, Derived, Event};
 pub use pipeline::{Haste, PublishError, Published, SigningKeys};
 pub use surroundings::{Machine, Surroundings};
+
+#[cfg(feature = "mutants")]
+use campanile_mutants::active as mutant;
+
+/// Whether a bug is put in on purpose; never outside the tests.
+#[cfg(not(feature = "mutants"))]
+const fn mutant(_name: &str) -> bool {
+    false
+}

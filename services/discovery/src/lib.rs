@@ -26,3 +26,12 @@ pub use keys::{KeyId, Signature, SigningKey, VerifyingKey, pae};
 pub use members::{Member, Members, MembersConfig};
 pub use roster::{Roster, RosterCache, RosterHandle, SignedRoster};
 pub use tls::{Acceptor, Connector, Expect, Identity, IdentityFiles, TlsMaterial};
+
+#[cfg(feature = "mutants")]
+use campanile_mutants::active as mutant;
+
+/// Whether a bug is put in on purpose; never outside the tests.
+#[cfg(not(feature = "mutants"))]
+const fn mutant(_name: &str) -> bool {
+    false
+}

@@ -28,3 +28,12 @@ pub use values::{Entry, Hash, HashError, Lane, Link, LogId, Position, Standing};
 
 #[cfg(test)]
 mod model;
+
+#[cfg(feature = "mutants")]
+use campanile_mutants::active as mutant;
+
+/// Whether a bug is put in on purpose; never outside the tests.
+#[cfg(not(feature = "mutants"))]
+const fn mutant(_name: &str) -> bool {
+    false
+}

@@ -592,6 +592,9 @@ fn prepare(conn: &Connection, place: &str, options: &Options) -> Result<(), Erro
          PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
     )
     .map_err(fail)?;
+    if crate::mutant("synchronous-off") {
+        conn.execute_batch("PRAGMA synchronous = OFF").map_err(fail)?;
+    }
     if tables == 0 {
         conn.execute_batch(&format!(
             "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; COMMIT;"

@@ -38,3 +38,12 @@ pub const DEPTH_MAX: u32 = 4;
 
 /// The most causes that one message names; their number is always given.
 pub const CAUSES_MAX: usize = 32;
+
+#[cfg(feature = "mutants")]
+use campanile_mutants::active as mutant;
+
+/// Whether a bug is put in on purpose; never outside the tests.
+#[cfg(not(feature = "mutants"))]
+const fn mutant(_name: &str) -> bool {
+    false
+}

@@ -182,6 +182,9 @@ impl Turn<'_, '_> {
                 checked.replica.standing = Standing::NotCounted { reason: refusal.to_string() };
             }
         }
+        if crate::mutant("unentitled-blocks-log") && checked.replica.standing != Standing::Counted {
+            return Ok(Stored::Refused(campanile_log::Refusal::Malformed { reason: "it does not count" }));
+        }
         let received = self.committer.parts.clock.now();
         let accepted = self.batch.replica(checked.replica)?;
         match accepted {

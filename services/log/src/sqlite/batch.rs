@@ -73,7 +73,9 @@ impl SqliteBatch<'_> {
     fn recorded(&mut self, key: &[u8; 32]) -> Result<Option<Recorded>, rusqlite::Error> {
         let new_logs = &self.new_logs;
         let name = |id| new_logs.iter().find(|(_, row)| **row == id).map(|(log, _)| log.clone());
-        rows::recorded(self.shared, self.conn, key, name)
+        let recorded = rows::recorded(self.shared, self.conn, key, name)?;
+        let is_last = |recorded: &Recorded| self.tails.tail(&recorded.log) == Some(recorded.position);
+        Ok(recorded.filter(|recorded| !crate::mutant("dedup-by-high-watermark") || is_last(recorded)))
     }
 
     /// Writes the row and its look-ups, and gives the entry its arrival number.

@@ -20,8 +20,9 @@ impl Engine {
         if input.department == self.department {
             self.officer(input, alert, step);
         }
+        let merged = crate::mutant("causes-merge-across-worlds");
         let message = |id: &AlertId| Lineage {
-            world: input.world.clone(),
+            world: if merged { World::Actual } else { input.world.clone() },
             department: input.department.clone(),
             root: id.clone(),
         };
@@ -226,6 +227,9 @@ impl Engine {
 
     /// A cause is no longer heard of. That is no all-clear: its effects stay and a person decides.
     fn lose_sight(&mut self, lineage: &Lineage, en: &str, zh: &str, step: &mut Step) {
+        if crate::mutant("expiry-is-all-clear") {
+            return self.end_causes(std::slice::from_ref(lineage), step);
+        }
         let name = lineage.root.identifier.clone();
         let why = Sentence::new(format!("cause {name} {en}"), format!("原因 {name} {zh}"));
         let mut needed = self.state.suppressed.rows().any(|(_, row)| row.lineages.contains(lineage));
