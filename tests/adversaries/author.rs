@@ -266,3 +266,54 @@ async fn t1_an_alert_that_its_author_seals_twice_closes_each_school_once() {
     assert_eq!(closures(&edb).await.len(), first, "a repetition led to more");
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l3_two_contents_for_one_position_are_kept_as_proof_and_no_effect_rests_on_the_log_from_there() {
+    let cluster = harbour_view().away("fsd/node-1").start().await.unwrap();
+    crate::setting::sign_envelope(&cluster).await;
+    let edb = cluster.bus("edb/node-1").unwrap();
+    let fsd = Hostile::start(&cluster, "fsd/node-1", "edb/node-1").await.unwrap();
+    let now = cluster.time.now();
+    let log = LogId::new("fsd/node-1", Lane::Urgent);
+    let seal = |name: &str, at| fsd.seal(&draft(&Fire::new(name, now, at)), Lane::Urgent, now, &fsd.live);
+    let far = (22.5, 114.3);
+    // Two contents for position 1, and one for position 2; all signed by the author's own good key.
+    let (told_here, told_there) = (seal("told-here", far), seal("told-there", far));
+    let hash = fsd.push(Lane::Urgent, told_here.clone());
+    let next = seal("near-schools", HARBOUR_VIEW);
+    let place = |seq| (fsd.slot(Lane::Urgent).epoch, seq);
+
+    let first = Liar::start(&cluster, "fsd/node-1", "edb/node-1").await;
+    first.say(&log, vec![(place(1), told_here)]);
+    first.lure(&cluster, "edb/node-1");
+    assert_eq!(standing(&edb, "the first", hash).await, None);
+    assert!(edb.forks().unwrap().is_empty());
+    drop(first);
+    let second = Liar::start(&cluster, "fsd/node-1", "edb/node-1").await;
+    second.say(&log, vec![(place(2), told_there.clone())]);
+    second.lure(&cluster, "edb/node-1");
+    wait_for("proof of the fork", LIMIT, || async {
+        edb.pullers().poke(&fsd.origin);
+        Ok((!edb.store().evidence()?.is_empty()).then_some(()))
+    })
+    .await
+    .unwrap();
+    let proof = edb.store().evidence().unwrap();
+    assert_eq!(proof.len(), 1);
+    assert_eq!((&proof[0].log, &proof[0].header), (&log, &told_there.header));
+    assert_eq!(edb.forks().unwrap().get(&log), Some(&place(1)));
+
+    // The log goes on, people see it, and nothing happens by itself.
+    let hash = Hash::of(&next.header);
+    second.say(&log, vec![(place(2), next)]);
+    wait_for("the next record", LIMIT, || async {
+        edb.pullers().poke(&fsd.origin);
+        Ok(records(&edb).await?.into_iter().any(|one| one.entry.position.hash == hash).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(standing(&edb, "the next", hash).await, None);
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(closures(&edb).await.is_empty(), "a school was closed on the word of a log that has forked");
+    cluster.shutdown().await;
+}

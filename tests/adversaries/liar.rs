@@ -51,7 +51,8 @@ impl Liar {
         let stop = CancellationToken::new();
         let says = Arc::new(Says::default());
         let incoming = campanile_bus::transport::incoming(listener, &material, Arc::default(), stop.clone());
-        let service = PeerServiceServer::new(Serve(Arc::clone(&says))).max_encoding_message_size(64 << 20);
+        let service =
+            PeerServiceServer::new(Serve(Arc::clone(&says), stop.clone())).max_encoding_message_size(64 << 20);
         let serving = campanile_bus::transport::server()
             .add_service(service)
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -91,7 +92,7 @@ impl Drop for Liar {
     }
 }
 
-struct Serve(Arc<Says>);
+struct Serve(Arc<Says>, CancellationToken);
 
 type Responses = Pin<Box<dyn Stream<Item = Result<wire::PullResponse, Status>> + Send>>;
 
@@ -111,6 +112,7 @@ impl PeerService for Serve {
         let lines: Vec<Line> = self.0.logs.lock().unwrap().get(&log).cloned().unwrap_or_default();
         *self.0.pulls.lock().unwrap().entry(log).or_default() += 1;
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        let stop = self.1.clone();
         tokio::spawn(async move {
             let mut requests = std::pin::pin!(requests.take_while(Result::is_ok));
             let say = |kind| Ok(wire::PullResponse { kind: Some(kind) });
@@ -129,6 +131,8 @@ impl PeerService for Serve {
                     tokio::select! {
                         () = &mut beat => break,
                         credit = requests.next() => if credit.is_none() { return },
+                        // An open stream would outlive the program, which it must not.
+                        () = stop.cancelled() => return,
                     }
                 }
             }
