@@ -185,6 +185,17 @@ fn wal_is_laid_out_and_goes_back_to_its_beginning_under_load() {
     assert!(size(&store) <= 48 << 20, "80 MiB were committed and the file holds {} bytes", size(&store));
 }
 
+/// A full disk ended the process once: the index of the WAL had to grow, and SQLite calls that a failure of the disk.
+#[test]
+fn index_of_the_wal_has_its_room_before_the_disk_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).unwrap();
+    append_one(&store);
+    let index = std::fs::metadata(store.shared.wal.with_extension("db-shm")).unwrap().len();
+    let frames = index / (32 << 10) * 4_096;
+    assert!(frames * FRAME_BYTES > WAL_BYTES_MAX, "the index has room for {frames} frames");
+}
+
 /// What is left of an older round behind the newest commit is not read back, and neither are the zeros.
 #[test]
 fn laid_out_wal_reads_back_what_was_committed_and_no_more() {
