@@ -89,6 +89,25 @@ fn every_threat_of_the_table_has_a_test_and_every_test_it_names_exists() {
 }
 
 #[test]
+fn every_promise_of_the_readme_names_a_test_that_exists() {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, from) = text.split_once("## What is promised").unwrap();
+    let (section, _) = from.split_once("\n## ").unwrap();
+    let mut known = BTreeSet::new();
+    for folder in ["proto", "services", "gateway", "tests"] {
+        tests(&root().join(folder), &mut known);
+    }
+    let rows: Vec<_> = rows(section).into_iter().filter(|row| row[0] != "promise").collect();
+    assert!(rows.len() >= 8, "only {} promises", rows.len());
+    for row in rows {
+        let [promise, elsewhere, tests] = row.as_slice() else { panic!("{row:?}: it has not three cells") };
+        assert!(!promise.is_empty() && !elsewhere.is_empty() && !names(tests).is_empty(), "{promise}: a cell is empty");
+        let missing: Vec<_> = names(tests).into_iter().filter(|test| !known.contains(*test)).collect();
+        assert!(missing.is_empty(), "{promise}: there is no test {missing:?}");
+    }
+}
+
+#[test]
 fn the_search_finds_tests_and_nothing_else() {
     let mut found = BTreeSet::new();
     tests_of("#[test]\nfn one() {}\nfn helper() {}\n#[tokio::test(flavor = \"x\")]\nasync fn two() {}\n", &mut found);
