@@ -36,8 +36,12 @@ use crate::pull::{self, Pullers};
 use crate::record::{Audience, Body, Content, Draft};
 use crate::surroundings::{Machine, Surroundings, blocking};
 use crate::tails::Tails;
-use crate::transport::{Channels, Standing};
+use crate::transport::Standing;
 use crate::verify::{self, Verifier};
+
+mod start;
+
+use start::{begin_epochs, check_keys};
 
 /// How often the clock is looked at while a tick is due; the clock may be set by a test or by an operator.
 const TICK_EVERY: Duration = Duration::from_millis(50);
@@ -148,8 +152,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     members: Members,
     surroundings: Arc<dyn Surroundings>,
-    /// Becomes true once our own past has been looked for elsewhere.
-    ready: watch::Sender<bool>,
+    /// Cancelled once our own past has been looked for elsewhere.
+    ready: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -229,6 +233,10 @@ impl Bus {
             stop: stop.clone(),
             surroundings: Arc::clone(&surroundings),
         };
+        let ready = CancellationToken::new();
+        if !empty {
+            ready.cancel();
+        }
         let bus = Self(Arc::new(Inner {
             federation: options.federation,
             origin: options.origin,
@@ -248,7 +256,7 @@ impl Bus {
             metrics,
             members: options.members,
             surroundings,
-            ready: watch::Sender::new(!empty),
+            ready,
             stop,
             tasks: TaskTracker::new(),
         }));
@@ -324,9 +332,7 @@ impl Bus {
 
     /// Waits until a node whose disk is empty has asked its peers for its own past, or has waited long enough.
     async fn ready(&self) {
-        let mut ready = self.0.ready.subscribe();
-        // The sender lives as long as the bus.
-        let _ready = ready.wait_for(|ready| *ready).await;
+        self.0.ready.cancelled().await;
     }
 
     fn check_publisher(&self, roster: &campanile_discovery::roster::Roster) -> Result<(), Uncounted> {
@@ -505,7 +511,6 @@ impl Bus {
                 roster: self.0.roster.clone(),
                 vocabulary: self.0.vocabulary,
             },
-            channels: Arc::new(Channels::within(Arc::clone(&self.0.surroundings))),
             clock: Arc::clone(&self.0.clock),
             metrics: Arc::clone(&self.0.metrics),
             surroundings: Arc::clone(&self.0.surroundings),
@@ -513,7 +518,7 @@ impl Bus {
         };
         // A node whose disk is empty may have lost it: a log that began anew, without a link to what peers still hold,
         // would be refused by them. So its own past comes first, and nothing is written until then.
-        if !*self.0.ready.borrow() {
+        if !self.0.ready.is_cancelled() {
             self.0.pullers.follow_own(&parts);
             let wait = async {
                 tokio::time::sleep(RECOVER_FIRST).await;
@@ -528,7 +533,7 @@ impl Bus {
                 () = self.0.pullers.recovered() => {}
                 () = wait => {}
             }
-            self.0.ready.send_replace(true);
+            self.0.ready.cancel();
         }
         let mut changed = self.0.roster.subscribe();
         loop {
@@ -662,53 +667,4 @@ pub fn traceparent_of(alert: &Alert) -> String {
     let digest = campanile_log::Hash::of(alert.id().to_string().as_bytes()).to_string();
     let part = |from: usize, to: usize| digest.get(from..to).unwrap_or_default();
     format!("00-{}-{}-01", part(0, 32), part(32, 48))
-}
-
-fn begin_epochs(
-    store: &dyn Store,
-    origin: &OriginId,
-    now: Timestamp,
-    surroundings: &dyn Surroundings,
-) -> Result<(), campanile_log::Error> {
-    let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
-    for lane in Lane::ALL {
-        let log = LogId::new(origin.to_string(), lane);
-        let above = store.epochs(&log).iter().map(|tail| tail.epoch).max().unwrap_or_default();
-        let mut random = [0; 4];
-        surroundings.random(&mut random);
-        store.begin_epoch(&log, campanile_log::epoch::next(now_ms, u32::from_le_bytes(random), above))?;
-    }
-    Ok(())
-}
-
-fn check_keys(options: &Options) -> Result<(), OpenError> {
-    let roster = options.roster.current();
-    let listed = roster.origin(&options.origin).ok_or_else(|| {
-        OpenError::Roster(format!(
-            "roster {} does not list {}; have governance add it, or correct the node's name",
-            roster.number, options.origin
-        ))
-    })?;
-    let epoch = campanile_log::epoch::next(u64::try_from(options.clock.now().as_millisecond()).unwrap_or(1), 0, 0);
-    for (key, name, lane) in
-        [(&options.keys.live, "signing", Lane::Urgent), (&options.keys.exercise, "exercise", Lane::Exercise)]
-    {
-        // A key for the other use, or one that the roster has ended, would sign what nobody counts.
-        if listed.keys.iter().any(|known| known.id == key.id())
-            && let Err(refusal) = roster.key(&options.origin, key.id(), verify::key_lane(lane), epoch, 1)
-        {
-            return Err(OpenError::Roster(format!(
-                "{refusal}; put the {name} key in place that the roster lists for it"
-            )));
-        }
-        if !listed.keys.iter().any(|known| known.id == key.id()) {
-            return Err(OpenError::Roster(format!(
-                "roster {} does not list the {name} key {} of {}; use the key it lists, or have governance add this one",
-                roster.number,
-                key.id(),
-                options.origin
-            )));
-        }
-    }
-    Ok(())
 }

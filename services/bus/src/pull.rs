@@ -24,16 +24,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::metrics::Metrics;
 use crate::peer_service::CREDIT_BYTES_MAX;
 use crate::pipeline;
 use crate::record;
-use crate::surroundings::{Surroundings, jitter, random_below};
+use crate::surroundings::{Link, Surroundings, jitter, random_below};
 use crate::tails::Tails;
-use crate::transport::{Channels, MESSAGE_BYTES_MAX};
+use crate::transport::MESSAGE_BYTES_MAX;
 use crate::verify::Verifier;
 
 mod stream;
@@ -111,13 +110,11 @@ pub struct Parts {
     pub roster: RosterHandle,
     /// The judgement of records.
     pub verifier: Verifier,
-    /// The connections.
-    pub channels: Arc<Channels>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Where chance comes from.
+    /// The connections, and chance.
     pub surroundings: Arc<dyn Surroundings>,
     /// Ends everything.
     pub stop: CancellationToken,
@@ -410,10 +407,10 @@ impl Task {
         end
     }
 
-    fn channel(&self, holder: &OriginId) -> Result<Channel, String> {
+    fn channel(&self, holder: &OriginId) -> Result<Link, String> {
         let addresses = self.pullers.addresses(holder);
         let at = random_below(self.parts.surroundings.as_ref(), addresses.len());
         let address = addresses.get(at).ok_or_else(|| format!("no address of {holder} is known"))?;
-        self.parts.channels.to(holder, address).map_err(|error| error.to_string())
+        self.parts.surroundings.reach(holder, address).map_err(|error| error.to_string())
     }
 }

@@ -8,14 +8,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use campanile_alert::OriginId;
-use campanile_discovery::tls::{Connector, Expect, Timeouts, TlsMaterial};
+use campanile_discovery::tls::TlsMaterial;
 use rand::RngCore as _;
-use tonic::transport::{Channel, Endpoint};
+use tonic::body::Body;
+use tonic::codegen::http;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, ServiceExt as _};
 
-use crate::transport::ChannelError;
+use crate::transport::{ChannelError, Channels};
 
-/// How long a connection may take, and then its handshake.
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(2), handshake: Duration::from_secs(5) };
+/// A way to call another node. Cheap to clone.
+pub type Link = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, LinkError>;
+
+/// Why a call came to nothing: whatever the connection said.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct LinkError(#[from] BoxError);
 
 /// What a member takes from outside itself.
 pub trait Surroundings: Send + Sync + std::fmt::Debug {
@@ -30,11 +38,11 @@ pub trait Surroundings: Send + Sync + std::fmt::Debug {
         self.instant().saturating_duration_since(began)
     }
 
-    /// Makes the channel to `origin` that `endpoint` describes; the connection itself is made by the first call.
+    /// The way to `origin` at `address`; the connection itself is made by the first call.
     ///
     /// # Errors
     /// [`ChannelError`] when connections cannot be prepared.
-    fn channel(&self, endpoint: Endpoint, origin: &OriginId) -> Result<Channel, ChannelError>;
+    fn reach(&self, origin: &OriginId, address: &str) -> Result<Link, ChannelError>;
 
     /// Whether there are threads beside the runtime. Without them, everything is a task of the runtime, the committer
     /// too.
@@ -49,15 +57,15 @@ pub trait Surroundings: Send + Sync + std::fmt::Debug {
 }
 
 /// The machine's own: its entropy, its clock, its threads, and mutual TLS over TCP.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Machine {
-    material: TlsMaterial,
+    channels: Channels,
 }
 
 impl Machine {
     /// Connects with this certificate and trust.
     pub fn new(material: TlsMaterial) -> Self {
-        Self { material }
+        Self { channels: Channels::new(material) }
     }
 }
 
@@ -70,9 +78,8 @@ impl Surroundings for Machine {
         Instant::now()
     }
 
-    fn channel(&self, endpoint: Endpoint, origin: &OriginId) -> Result<Channel, ChannelError> {
-        let connector = Connector::new(&self.material, Expect::Origin(origin.clone()), TIMEOUTS)?;
-        Ok(endpoint.connect_with_connector_lazy(connector))
+    fn reach(&self, origin: &OriginId, address: &str) -> Result<Link, ChannelError> {
+        Ok(Link::new(self.channels.to(origin, address)?.map_err(|error| LinkError(error.into()))))
     }
 }
 

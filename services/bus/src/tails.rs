@@ -32,7 +32,9 @@ pub struct Tails {
 
 #[derive(Debug)]
 struct LogEnd {
-    tail: watch::Sender<Option<Position>>,
+    tail: Option<Position>,
+    /// One for each who waits, in the order of their coming: they are woken in that order.
+    followers: Vec<watch::Sender<Option<Position>>>,
     recent: Recent<Entry>,
 }
 
@@ -61,7 +63,20 @@ impl<T> Recent<T> {
 
 impl LogEnd {
     fn new(tail: Option<Position>) -> Self {
-        Self { tail: watch::Sender::new(tail), recent: Recent::default() }
+        Self { tail, followers: Vec::new(), recent: Recent::default() }
+    }
+
+    fn follow(&mut self) -> watch::Receiver<Option<Position>> {
+        self.followers.retain(|follower| !follower.is_closed());
+        let (follower, receiver) = watch::channel(self.tail);
+        self.followers.push(follower);
+        receiver
+    }
+
+    fn tell(&mut self) {
+        let tail = self.tail;
+        // Who has gone is told no more.
+        self.followers.retain(|follower| follower.send(tail).is_ok());
     }
 }
 
@@ -88,7 +103,7 @@ impl Tails {
             // A lost record of an older epoch that came back stands out of order: memory would serve a log with a hole,
             // so the disk serves until new records have come.
             let last = end.recent.items.back().map(|last| last.position.place());
-            let tail = last.or(end.tail.borrow().map(|tail| tail.place()));
+            let tail = last.or(end.tail.map(|tail| tail.place()));
             if tail.is_some_and(|tail| entry.position.place() <= tail) {
                 end.recent = Recent::default();
                 continue;
@@ -96,15 +111,13 @@ impl Tails {
             end.recent.push(entry.clone(), Entry::weight, RECENT_RECORDS_MAX, RECENT_BYTES_MAX);
         }
         for arrival in arrivals {
-            if let Some(end) = logs.get(&arrival.entry.log) {
-                end.tail.send_if_modified(|tail| {
-                    // A lost record of an older epoch that came back does not move the tail.
-                    let grows = tail.is_none_or(|tail| arrival.entry.position.place() > tail.place());
-                    if grows {
-                        *tail = Some(arrival.entry.position);
-                    }
-                    grows
-                });
+            let position = arrival.entry.position;
+            // A lost record of an older epoch that came back does not move the tail.
+            if let Some(end) = logs.get_mut(&arrival.entry.log)
+                && end.tail.is_none_or(|tail| position.place() > tail.place())
+            {
+                end.tail = Some(position);
+                end.tell();
             }
         }
         drop(logs);
@@ -113,10 +126,7 @@ impl Tails {
 
     /// The tail of a log, to read and to wait for.
     pub fn watch(&self, log: &LogId) -> watch::Receiver<Option<Position>> {
-        if let Some(end) = self.logs.read().get(log) {
-            return end.tail.subscribe();
-        }
-        self.logs.write().entry(log.clone()).or_insert_with(|| LogEnd::new(None)).tail.subscribe()
+        self.logs.write().entry(log.clone()).or_insert_with(|| LogEnd::new(None)).follow()
     }
 
     /// The number of the last durable arrival, to read and to wait for.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use campanile_alert::OriginId;
 use campanile_discovery::identity::PeerIdentity;
-use campanile_discovery::tls::{Acceptor, Timeouts, TlsMaterial};
+use campanile_discovery::tls::{Acceptor, Connector, Expect, Timeouts, TlsMaterial};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +24,6 @@ use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
-use crate::surroundings::{Machine, Surroundings};
 
 /// How many connections a node has open at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -185,7 +184,7 @@ pub fn server() -> tonic::transport::Server {
 /// One channel a peer, made on first use and kept.
 #[derive(Debug)]
 pub struct Channels {
-    surroundings: Arc<dyn Surroundings>,
+    material: TlsMaterial,
     open: Mutex<HashMap<OriginId, (String, Channel)>>,
 }
 
@@ -204,14 +203,9 @@ pub enum ChannelError {
 }
 
 impl Channels {
-    /// No channels yet; they will be mutual TLS with this certificate.
+    /// No channels yet.
     pub fn new(material: TlsMaterial) -> Self {
-        Self::within(Arc::new(Machine::new(material)))
-    }
-
-    /// No channels yet; the surroundings make the connections.
-    pub fn within(surroundings: Arc<dyn Surroundings>) -> Self {
-        Self { surroundings, open: Mutex::default() }
+        Self { material, open: Mutex::default() }
     }
 
     /// The channel to `origin` at `address`; another address than last time makes a new one.
@@ -227,6 +221,8 @@ impl Channels {
         {
             return Ok(channel.clone());
         }
+        let timeouts = Timeouts { connect: Duration::from_secs(2), handshake: Duration::from_secs(5) };
+        let connector = Connector::new(&self.material, Expect::Origin(origin.clone()), timeouts)?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|_| ChannelError::Address { address: address.into() })?
             .http2_keep_alive_interval(Duration::from_secs(2))
@@ -235,7 +231,7 @@ impl Channels {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .tcp_nodelay(true);
-        let channel = self.surroundings.channel(endpoint, origin)?;
+        let channel = endpoint.connect_with_connector_lazy(connector);
         open.insert(origin.clone(), (address.into(), channel.clone()));
         Ok(channel)
     }

@@ -49,15 +49,23 @@ pub struct Verifier {
 impl Verifier {
     /// Judges a record of `log` that a holder served; `by_origin` says that the holder is the origin itself.
     pub fn judge(&self, log: &LogId, record: &wire::Record, by_origin: bool) -> Verdict {
-        self.judged(log, record, by_origin, false)
+        self.judged(log, record, by_origin, false, false)
+    }
+
+    /// Judges a record of our own that a peer gives back to us.
+    ///
+    /// What was for ourselves alone comes back as a header: nobody else ever had the body, and without the header no
+    /// later record would follow what peers hold.
+    pub fn judge_returned(&self, log: &LogId, record: &wire::Record) -> Verdict {
+        self.judged(log, record, false, false, true)
     }
 
     /// Judges a record that names a roster which its holder does not have either: it chains and does not count.
     pub fn judge_without_roster(&self, log: &LogId, record: &wire::Record, by_origin: bool) -> Verdict {
-        self.judged(log, record, by_origin, true)
+        self.judged(log, record, by_origin, true, false)
     }
 
-    fn judged(&self, log: &LogId, record: &wire::Record, by_origin: bool, no_roster: bool) -> Verdict {
+    fn judged(&self, log: &LogId, record: &wire::Record, by_origin: bool, no_roster: bool, returned: bool) -> Verdict {
         let header = match record::open_header(&record.header) {
             Ok(header) => header,
             Err(error) => return Verdict::Refuse(error.to_string()),
@@ -81,7 +89,11 @@ impl Verifier {
             Err(reason) if by_origin => Signed::Uncounted(reason),
             Err(reason) => return Verdict::Refuse(reason),
         };
-        if !by_origin && let Some(reason) = self.wanting(&current, &header, record) {
+        let bare = returned && record.body.is_none();
+        if !by_origin
+            && !bare
+            && let Some(reason) = self.wanting(&current, &header, record)
+        {
             return Verdict::Refuse(reason.into());
         }
         Verdict::Append(Box::new(self.checked(&current, header, record, signed)))

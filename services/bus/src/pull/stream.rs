@@ -13,7 +13,6 @@ use futures::stream::FuturesOrdered;
 use futures::{FutureExt as _, StreamExt as _};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::Channel;
 use tracing::{debug, warn};
 
 use super::{CALL_WITHIN, CREDIT_STEP, End, IN_FLIGHT_MAX, RELAY_TURN, ROSTERS_MAX, SILENCE_MAX, Task};
@@ -21,6 +20,7 @@ use crate::checkpoint;
 use crate::metrics::OriginLabel;
 use crate::pipeline::Stored;
 use crate::record;
+use crate::surroundings::Link;
 use crate::verify::Verdict;
 
 pub(super) struct InFlight {
@@ -50,7 +50,7 @@ pub(super) struct Stream<'t> {
     pub(super) task: &'t Task,
     pub(super) holder: &'t OriginId,
     pub(super) by_origin: bool,
-    pub(super) client: PeerServiceClient<Channel>,
+    pub(super) client: PeerServiceClient<Link>,
     pub(super) requests: mpsc::Sender<wire::PullRequest>,
     pub(super) in_flight: FuturesOrdered<Waiting>,
     /// Credit that is durable and not yet given back.
@@ -120,9 +120,9 @@ impl Stream<'_> {
 
     async fn record(&mut self, record: wire::Record) -> Option<End> {
         let parts = &self.task.parts;
-        let verdict = match parts.verifier.judge(&self.task.log, &record, self.by_origin) {
+        let verdict = match self.judge(&record) {
             Verdict::NeedsRoster(number) => match self.fetch_rosters(number).await {
-                Ok(()) => parts.verifier.judge(&self.task.log, &record, self.by_origin),
+                Ok(()) => self.judge(&record),
                 // Only the origin may say that its roster is not to be had; a relay may just not have it yet.
                 Err(NoRoster::Unknown) if self.by_origin => {
                     parts.verifier.judge_without_roster(&self.task.log, &record, self.by_origin)
@@ -146,6 +146,14 @@ impl Stream<'_> {
             Verdict::NeedsRoster(number) => Some(End::Failed(format!("roster {number} could not be had"))),
             Verdict::Refuse(reason) => Some(End::Distrusted(reason)),
         }
+    }
+
+    fn judge(&self, record: &wire::Record) -> Verdict {
+        let Task { parts, log, origin, .. } = self.task;
+        if *origin == parts.origin {
+            return parts.verifier.judge_returned(log, record);
+        }
+        parts.verifier.judge(log, record, self.by_origin)
     }
 
     /// Goes on after the disk has answered for one record.

@@ -1,0 +1,179 @@
+//! The accounts of edb's rules: for each fire beside schools, each of these schools is closed once.
+//!
+//! What must follow is worked out here anew, from the fires that edb holds and the distances to its sites, with another
+//! formula than the rules use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use campanile_alert::{Alert, MessageType, World};
+use campanile_bus::record::{self, Body, Content, Header};
+use campanile_log::memory::MemoryStore;
+use campanile_log::{Standing, Store as _};
+
+use crate::workload::FIRE_RULE;
+
+/// The rule's own figures.
+const WITHIN_M: f64 = 500.0;
+const LEVEL_MIN: u32 = 3;
+
+/// A record as edb holds it.
+struct Held {
+    header: Header,
+    body: Body,
+}
+
+impl Held {
+    fn alert(&self) -> Option<&Alert> {
+        match &self.body.content {
+            Content::Alert { alert, .. } => Some(alert),
+            _ => None,
+        }
+    }
+
+    fn is_closure(&self) -> bool {
+        self.body.rule.as_ref().is_some_and(|rule| rule.id == FIRE_RULE)
+    }
+}
+
+fn held(store: &MemoryStore) -> Vec<Held> {
+    let entries = store.arrivals(0, usize::MAX, usize::MAX).unwrap().into_iter();
+    let counted = entries.filter(|entry| entry.standing == Standing::Counted);
+    counted
+        .filter_map(|entry| {
+            let header = record::open_header(&entry.header).ok()?;
+            let body = record::open_body(&header, entry.body.as_ref()?).ok()?;
+            Some(Held { header, body })
+        })
+        .collect()
+}
+
+/// How many closures edb has issued.
+pub(crate) fn count(store: &MemoryStore) -> usize {
+    let is_first = |held: &&Held| held.alert().is_some_and(|alert| alert.msg_type == MessageType::Alert);
+    held(store).iter().filter(|held| held.is_closure()).filter(is_first).count()
+}
+
+/// A site in a world.
+type Target = (World, String);
+
+/// What must follow and what may, from the records in the order in which they came.
+#[derive(Default)]
+struct Expected {
+    /// Something beside it burned high enough once.
+    may: BTreeSet<Target>,
+    /// It burned so when the rule was at work and allowed to act, or burns so still.
+    must: BTreeSet<Target>,
+    /// The fires by the identity of their first message, and what each concerns now.
+    fires: BTreeMap<String, BTreeSet<Target>>,
+    /// The first message of each.
+    roots: BTreeMap<String, String>,
+    signers: BTreeSet<String>,
+    paused: bool,
+}
+
+impl Expected {
+    fn take(&mut self, held: &Held, sites: &[(String, f64, f64)]) {
+        let own = held.header.origin.department().as_str() == "edb";
+        match &held.body.content {
+            Content::Envelope(envelope) if own => {
+                self.signers.insert(envelope.person.clone());
+            }
+            Content::Pause(pause) if own => {
+                self.paused = pause.paused;
+                self.act();
+            }
+            Content::Alert { alert, .. } if held.header.origin.department().as_str() == "fsd" => {
+                let id = alert.id().to_string();
+                let before = alert.referenced().first().map(ToString::to_string);
+                let root = before.map_or_else(|| id.clone(), |id| self.roots.get(&id).cloned().unwrap_or(id));
+                self.roots.insert(id, root.clone());
+                let burns = alert.msg_type != MessageType::Cancel && level(alert) >= LEVEL_MIN;
+                let near = if burns { near(alert, sites) } else { BTreeSet::new() };
+                let targets: BTreeSet<Target> =
+                    near.into_iter().map(|site| (held.header.world.clone(), site)).collect();
+                self.may.extend(targets.iter().cloned());
+                self.fires.insert(root, targets);
+                self.act();
+            }
+            _ => {}
+        }
+    }
+
+    /// The rule acts on what burns, where it may act at once.
+    fn act(&mut self) {
+        if !self.paused && self.signers.len() >= 2 {
+            self.must.extend(self.fires.values().flatten().cloned());
+        }
+    }
+}
+
+/// What is wrong with edb's closures, after everything has come to it and its rules are done.
+///
+/// With a disk the state of the rules is lost as well, which no peer can give back: then a site may be closed anew.
+pub(crate) fn judge(store: &MemoryStore, has_lost_disk: bool) -> Vec<String> {
+    let all = held(store);
+    let sites = sites();
+    let mut expected = Expected::default();
+    for held in &all {
+        expected.take(held, &sites);
+    }
+    // Whoever was asked has answered by now.
+    expected.must.extend(expected.fires.values().flatten().cloned());
+    let mut closed: BTreeMap<Target, usize> = BTreeMap::new();
+    for closure in all.iter().filter(|held| held.is_closure()) {
+        let is_first = closure.alert().is_some_and(|alert| alert.msg_type == MessageType::Alert);
+        for site in &closure.body.classification.sites {
+            *closed.entry((closure.header.world.clone(), site.clone())).or_default() += usize::from(is_first);
+        }
+    }
+    let mut faults = Vec::new();
+    for (world, site) in expected.must.iter().filter(|target| !closed.contains_key(*target)) {
+        faults.push(format!("T1: a fire burns beside {site} of world {world}, and it was never closed"));
+    }
+    for (target @ (world, site), times) in &closed {
+        if *times == 0 || *times > 1 && !has_lost_disk {
+            faults.push(format!("T1: {site} of world {world} was closed {times} times"));
+        }
+        if !expected.may.contains(target) {
+            faults.push(format!("T1: {site} of world {world} was closed without a fire beside it"));
+        }
+    }
+    faults
+}
+
+fn level(alert: &Alert) -> u32 {
+    let parameters = alert.infos.iter().flat_map(|info| &info.parameters);
+    let level =
+        parameters.filter(|pair| pair.value_name == "campanile:alarm-level").find_map(|pair| pair.value.parse().ok());
+    level.unwrap_or_default()
+}
+
+fn near(alert: &Alert, sites: &[(String, f64, f64)]) -> BTreeSet<String> {
+    let circles = alert.infos.iter().flat_map(|info| &info.areas).flat_map(|area| &area.circles);
+    let centres: Vec<(f64, f64)> = circles.map(|circle| (circle.centre().lat, circle.centre().lon)).collect();
+    let is_near = |(_, lat, lon): &&(String, f64, f64)| {
+        centres.iter().any(|centre| {
+            let metres = haversine_m(*centre, (*lat, *lon));
+            assert!((metres - WITHIN_M).abs() > 10.0, "a site at the edge proves nothing: {metres} m");
+            metres < WITHIN_M
+        })
+    };
+    sites.iter().filter(is_near).map(|(site, ..)| site.clone()).collect()
+}
+
+fn haversine_m(a: (f64, f64), b: (f64, f64)) -> f64 {
+    let (lat_a, lat_b) = (a.0.to_radians(), b.0.to_radians());
+    let (half_lat, half_lon) = ((lat_b - lat_a) / 2.0, (b.1 - a.1).to_radians() / 2.0);
+    let h = half_lat.sin().powi(2) + lat_a.cos() * lat_b.cos() * half_lon.sin().powi(2);
+    2.0 * 6_371_008.8 * h.sqrt().asin()
+}
+
+fn sites() -> Vec<(String, f64, f64)> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/rules/packs/harbour-view-sites.json");
+    let rows: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let site = |row: &serde_json::Value| {
+        let number = row["no"].as_str().unwrap()[..10].to_owned();
+        (number, row["lat"].as_f64().unwrap(), row["lon"].as_f64().unwrap())
+    };
+    rows.as_array().unwrap().iter().map(site).collect()
+}

@@ -1,0 +1,462 @@
+//! One run of one seed: nodes under turmoil, clients and faults drawn from the seed, the ledger beside it all.
+//!
+//! ```text
+//! 0 s ── clients publish, faults come and go ── 16 s ── all is mended ── at most 30 s ── everything is equal
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use campanile_alert::Clock as _;
+use campanile_discovery::MemoryHub;
+use campanile_log::memory::{Disk, MemoryStore};
+use campanile_log::{Entry, LogId, Position, Store as _};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::closures;
+use crate::faults::Faults;
+use crate::federation::{DEPARTMENTS, OFFICERS, Setting};
+use crate::ledger::{Acked, Ledger};
+use crate::node::{Call, Node, Shared, Wish};
+use crate::surroundings::SimClock;
+use crate::workload::{FIRE_RULE, State, Workload};
+
+/// How far the run moves at once.
+const TICK_MS: u64 = 20;
+/// How long faults come.
+const FAULTS_MS: u64 = 16_000;
+/// How long it may take after the last fault until all nodes hold the same.
+const SETTLE_MS: u64 = 30_000;
+/// How long nothing may change before the run is over.
+const QUIET_MS: u64 = 1_500;
+/// How long a client waits for an answer before it asks again.
+const PATIENCE_MS: u64 = 8_000;
+
+/// What a run came to.
+pub(crate) struct Outcome {
+    pub(crate) hash: String,
+    pub(crate) lines: Vec<String>,
+    pub(crate) faults: Vec<String>,
+    pub(crate) records: u64,
+    pub(crate) closures: usize,
+}
+
+/// How two nodes are connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum Connection {
+    #[default]
+    Good,
+    /// Nothing gets through.
+    Cut,
+    /// Nothing gets through in one direction.
+    OneWay { from: usize, to: usize },
+    /// Everything waits, and goes on later.
+    Held,
+}
+
+/// A run under way.
+pub(crate) struct Run {
+    pub(crate) sim: turmoil::Sim<'static>,
+    pub(crate) nodes: Vec<Arc<Node>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) chance: StdRng,
+    pub(crate) now_ms: u64,
+    links: BTreeMap<(usize, usize), Connection>,
+    elapsed: Arc<AtomicI64>,
+    work: Workload,
+    has_envelope: bool,
+    is_signed: bool,
+}
+
+/// Runs a seed from its start to its judgement.
+pub(crate) fn run(seed: u64) -> Outcome {
+    let mut run = Run::new(seed);
+    let panics = crate::panics();
+    let mut faults = Faults::default();
+    let mut next_ms = 1_000;
+    while run.now_ms < FAULTS_MS && run.is_sound() {
+        if run.now_ms >= next_ms {
+            let now = run.nodes[0].clock.now();
+            run.work.next(&mut run.chance, now, run.now_ms, true);
+            next_ms = run.now_ms + run.chance.random_range(100..900);
+        }
+        faults.turn(&mut run);
+        run.step();
+    }
+    faults.mend(&mut run);
+    run.work.resume(run.now_ms);
+    run.settle();
+    if crate::panics() > panics {
+        run.shared.ledger.fault("a task panicked; see the output".into());
+    }
+    let store = run.nodes[0].look();
+    let outcome = Outcome {
+        hash: run.shared.ledger.trace.hash(),
+        lines: run.shared.ledger.trace.lines(),
+        faults: run.shared.ledger.faults(),
+        records: store.last_arrival(),
+        closures: closures::count(&run.nodes[1].look()),
+    };
+    drop(run);
+    outcome
+}
+
+/// A department loses its disk after it has written what is for itself alone, and comes back to peers that hold the
+/// headers of that: what it writes from then on must follow them.
+pub(crate) fn lose_disk_with_private_records() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.has_envelope = true;
+    while run.now_ms < 3_000 {
+        run.step();
+    }
+    run.crash(1);
+    run.replace_disk(1, Disk::default());
+    run.restart(1);
+    run.work.resume(run.now_ms);
+    run.settle();
+    let returned = run.nodes[1].look().last_arrival();
+    if returned < 3 {
+        run.shared.ledger.fault(format!("edb holds {returned} records, two came before and one after the loss"));
+    }
+    run.shared.ledger.faults()
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut chance = StdRng::seed_from_u64(seed);
+        let count = [3, 3, 3, 4, 5, 7][chance.random_range(0..6)];
+        let mut sim = turmoil::Builder::new()
+            .tick_duration(Duration::from_millis(TICK_MS))
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(Duration::from_millis(20))
+            .simulation_duration(Duration::from_secs(3_600))
+            .tcp_capacity(4_096)
+            .rng_seed(seed)
+            .enable_random_order()
+            .build();
+        let ledger = Arc::new(Ledger::default());
+        let roster = Setting::shared().roster(count);
+        let answers = parking_lot::Mutex::default();
+        let shared = Arc::new(Shared { seed, roster, hub: MemoryHub::new(), ledger, answers });
+        let elapsed = Arc::new(AtomicI64::new(0));
+        let nodes: Vec<Arc<Node>> = DEPARTMENTS
+            .iter()
+            .take(count)
+            .enumerate()
+            .map(|(index, department)| Node::new(index, department, SimClock::new(Arc::clone(&elapsed)), &shared))
+            .collect();
+        for node in &nodes {
+            let node = Arc::clone(node);
+            sim.host(node.department.clone(), move || Arc::clone(&node).run());
+        }
+        let has_envelope = chance.random_ratio(3, 4);
+        let work = Workload::default();
+        Self {
+            sim,
+            nodes,
+            shared,
+            chance,
+            now_ms: 0,
+            links: BTreeMap::new(),
+            elapsed,
+            work,
+            has_envelope,
+            is_signed: false,
+        }
+    }
+
+    pub(crate) fn note(&self, event: impl std::fmt::Display) {
+        self.shared.ledger.trace.note("run", event);
+    }
+
+    pub(crate) fn name(&self, at: usize) -> String {
+        self.nodes[at].department.clone()
+    }
+
+    fn is_sound(&self) -> bool {
+        self.shared.ledger.faults().is_empty()
+    }
+
+    /// Lets a little time pass for everybody.
+    fn step(&mut self) {
+        self.officers();
+        self.send();
+        self.elapsed.store(i64::try_from(self.now_ms * 1_000).unwrap(), Ordering::SeqCst);
+        self.shared.ledger.trace.set_time(self.now_ms);
+        if let Err(error) = self.sim.step() {
+            self.shared.ledger.fault(format!("a node could not run: {error}"));
+        }
+        self.now_ms += TICK_MS;
+        self.receive();
+    }
+
+    /// What people at edb do: sign at the beginning, and answer what they are asked.
+    fn officers(&mut self) {
+        if !self.now_ms.is_multiple_of(500) {
+            return;
+        }
+        let Some(rules) = self.nodes[1].rules() else { return };
+        if self.has_envelope && !self.is_signed {
+            self.is_signed = true;
+            let digest = rules.lock().engine.rule(FIRE_RULE).unwrap().digest;
+            self.work.sign_envelope(digest, crate::federation::start(), self.now_ms);
+        }
+        let pending = rules.lock().engine.pending();
+        for asked in pending {
+            for person in OFFICERS.iter().filter(|person| !asked.approvals.iter().any(|by| by == *person)) {
+                self.work.approve(&asked, person, self.now_ms);
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        for (at, intent) in self.work.intents.iter_mut().enumerate() {
+            let now_ms = self.now_ms;
+            match intent.state {
+                State::InFlight { since_ms } if now_ms >= since_ms + PATIENCE_MS => {
+                    intent.state = State::Waiting { at_ms: now_ms };
+                }
+                _ => {}
+            }
+            let State::Waiting { at_ms } = intent.state else { continue };
+            if at_ms > now_ms {
+                continue;
+            }
+            let node = &self.nodes[intent.department];
+            let call = Call { intent: at, attempt: intent.attempt + 1, wish: intent.wish.clone() };
+            if node.call(call) {
+                intent.attempt += 1;
+                intent.state = State::InFlight { since_ms: now_ms };
+                self.shared.ledger.trace.note("run", format_args!("asks {}: {}", node.department, intent.name));
+            } else {
+                intent.state = State::Waiting { at_ms: now_ms + 200 };
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        let answers = std::mem::take(&mut *self.shared.answers.lock());
+        for answer in answers {
+            let intent = &mut self.work.intents[answer.intent];
+            let (department, ledger) = (self.nodes[intent.department].department.clone(), &self.shared.ledger);
+            match answer.result {
+                Ok(published) => {
+                    let (log, position) = (published.log, published.position);
+                    let again = if published.duplicate { " again" } else { "" };
+                    ledger.trace.note("run", format_args!("has{again} {}: {log} {position}", intent.name));
+                    if intent.contradicts.is_some() && !ledger.is_bereft(&department) {
+                        ledger.fault(format!("D1: {} was taken", intent.name));
+                    }
+                    ledger.acknowledged(Acked { department, id: intent.id(), log, position });
+                    intent.state = State::Acked;
+                }
+                Err(refusal) => {
+                    ledger.trace.note("run", format_args!("is refused {}: {}", intent.name, refusal.reason));
+                    // An answer to an attempt that was given up says nothing about the one under way.
+                    if answer.attempt != intent.attempt || !intent.is_open() {
+                        continue;
+                    }
+                    // What a crash interrupts is asked again, but only alerts can be told from their repetition.
+                    if refusal.again && matches!(intent.wish, Wish::Publish { .. }) {
+                        intent.state = State::Waiting { at_ms: self.now_ms + 500 };
+                    } else {
+                        if intent.contradicts.is_none() && matches!(intent.wish, Wish::Publish { .. }) {
+                            ledger.fault(format!("{} was refused: {}", intent.name, refusal.reason));
+                        }
+                        intent.state = State::Refused(refusal.reason);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a node's process as a power cut does.
+    pub(crate) fn crash(&mut self, at: usize) {
+        let node = Arc::clone(&self.nodes[at]);
+        self.note(format_args!("crash of {}", node.department));
+        self.silently(at, |sim, name| sim.crash(name));
+        self.lost_calls(at);
+    }
+
+    /// Does something to a node that the others are not told of: a machine without power closes no connections. (In
+    /// which order a runtime drops its tasks is also not the same in every run.)
+    fn silently(&mut self, at: usize, change: impl FnOnce(&mut turmoil::Sim<'static>, &str)) {
+        let name = self.nodes[at].department.clone();
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            self.sim.partition(name.as_str(), self.nodes[other].department.as_str());
+        }
+        change(&mut self.sim, &name);
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            let connection = self.link(at, other);
+            self.set_link(at, other, connection);
+        }
+    }
+
+    /// How two nodes are connected now.
+    fn link(&self, a: usize, b: usize) -> Connection {
+        self.links.get(&(a.min(b), a.max(b))).copied().unwrap_or_default()
+    }
+
+    /// Connects two nodes in another way.
+    pub(crate) fn set_link(&mut self, a: usize, b: usize, connection: Connection) {
+        let name = |at: usize| self.nodes[at].department.as_str();
+        let (first, second) = (name(a), name(b));
+        self.sim.repair(first, second);
+        match connection {
+            Connection::Good => self.sim.release(first, second),
+            Connection::Cut => self.sim.partition(first, second),
+            Connection::OneWay { from, to } => self.sim.partition_oneway(name(from), name(to)),
+            Connection::Held => self.sim.hold(first, second),
+        }
+        self.links.insert((a.min(b), a.max(b)), connection);
+    }
+
+    /// Nobody will answer what this node was asked.
+    pub(crate) fn lost_calls(&mut self, at: usize) {
+        let node = Arc::clone(&self.nodes[at]);
+        node.gone();
+        self.shared.answers.lock().retain(|answer| self.work.intents[answer.intent].department != at);
+        for intent in self.work.intents.iter_mut().filter(|intent| intent.department == at) {
+            if matches!(intent.state, State::InFlight { .. }) {
+                let at_ms = self.now_ms + 100;
+                let is_alert = matches!(intent.wish, Wish::Publish { .. });
+                // A decision whose outcome is unknown is looked at again and made anew, not repeated blindly.
+                intent.state = if is_alert { State::Waiting { at_ms } } else { State::Refused("unknown".into()) };
+            }
+        }
+        // What was not synced is lost with the power, and the process has let go of the disk.
+        match MemoryStore::open(&node.disk.lock()) {
+            Ok(store) => drop(store),
+            Err(error) => self.shared.ledger.fault(format!("{} outlived its crash: {error}", node.department)),
+        }
+        self.shared.ledger.inspect(&node.department, &node.disk.lock());
+    }
+
+    /// Takes a node's disk away and puts another in its place, while the node is down.
+    pub(crate) fn replace_disk(&mut self, at: usize, disk: Disk) {
+        let node = &self.nodes[at];
+        let own = crate::federation::origin(&node.department).to_string();
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut held = BTreeSet::new();
+        for (_, other) in others {
+            let store = other.look();
+            for (log, _) in store.logs().into_iter().filter(|(log, _)| *log.origin == *own) {
+                let records = store.read(&log, None, usize::MAX, usize::MAX).unwrap();
+                held.extend(records.into_iter().map(|entry| (entry.log, entry.position)));
+            }
+        }
+        self.shared.ledger.bereave(&node.department, held);
+        *node.disk.lock() = disk;
+    }
+
+    pub(crate) fn restart(&mut self, at: usize) {
+        self.note(format_args!("start of {}", self.nodes[at].department));
+        self.silently(at, |sim, name| sim.bounce(name));
+    }
+
+    /// Runs on until all nodes hold the same and nothing changes any more, and judges the whole.
+    fn settle(&mut self) {
+        let mended_ms = self.now_ms;
+        let (mut quiet_ms, mut before) = (self.now_ms, Vec::new());
+        while self.is_sound() {
+            self.step();
+            for at in 0..self.nodes.len() {
+                if self.nodes[at].take_failed() {
+                    self.crash(at);
+                    self.restart(at);
+                }
+            }
+            if !self.now_ms.is_multiple_of(100) {
+                continue;
+            }
+            let tails = self.tails();
+            let open = self.work.intents.iter().filter(|intent| intent.is_open()).count();
+            let asked = self.nodes[1].rules().is_none_or(|rules| !rules.lock().engine.pending().is_empty());
+            let equal = tails.windows(2).all(|pair| pair[0] == pair[1]);
+            if !equal || open > 0 || asked || tails != before {
+                quiet_ms = self.now_ms;
+                before = tails;
+            }
+            if self.now_ms >= quiet_ms + QUIET_MS {
+                break;
+            }
+            if self.now_ms > mended_ms + SETTLE_MS {
+                let differing = self.differing();
+                self.shared.ledger.fault(format!(
+                    "liveness: {SETTLE_MS} ms after the last fault {open} wishes are open, persons are asked: {asked}, logs \
+                     differ: {differing}"
+                ));
+            }
+        }
+        self.note(format_args!("settled after {} ms", quiet_ms - mended_ms));
+        if self.is_sound() {
+            self.judge();
+        }
+    }
+
+    fn tails(&self) -> Vec<Vec<(LogId, Position)>> {
+        self.nodes.iter().map(|node| node.look().logs()).collect()
+    }
+
+    fn differing(&self) -> String {
+        let mut texts = Vec::new();
+        let logs: BTreeSet<LogId> = self.tails().into_iter().flatten().map(|(log, _)| log).collect();
+        for log in logs {
+            let held: Vec<String> = self
+                .nodes
+                .iter()
+                .map(|node| {
+                    let tail = node.look().tail(&log);
+                    let place = tail.map_or_else(|| "nothing".into(), |tail| tail.to_string());
+                    format!("{} has {place}", node.department)
+                })
+                .collect();
+            let places: BTreeSet<&str> =
+                held.iter().filter_map(|text| text.split_once(" has ")).map(|(_, p)| p).collect();
+            if places.len() > 1 {
+                texts.push(format!("{log}: {}", held.join(", ")));
+            }
+        }
+        texts.join("; ")
+    }
+
+    /// What must hold when all is over: the same bytes everywhere, and for each fire its closures.
+    fn judge(&mut self) {
+        let ledger = Arc::clone(&self.shared.ledger);
+        for node in &self.nodes {
+            ledger.inspect(&node.department, &node.disk.lock());
+        }
+        for owner in &self.nodes {
+            let theirs = owner.look();
+            let own = crate::federation::origin(&owner.department).to_string();
+            for (log, _) in theirs.logs().into_iter().filter(|(log, _)| *log.origin == *own) {
+                let records = theirs.read(&log, None, usize::MAX, usize::MAX).unwrap();
+                for other in &self.nodes {
+                    let copies = other.look().read(&log, None, usize::MAX, usize::MAX).unwrap();
+                    let copies_of: BTreeMap<Position, &Entry> =
+                        copies.iter().map(|copy| (copy.position, copy)).collect();
+                    // A record that came back to an origin after a loss reaches only those who have not gone on yet.
+                    let is_whole = records.len() == copies.len() || ledger.is_bereft(&owner.department);
+                    let same = is_whole
+                        && records.iter().all(|record| {
+                            // A body that was for others alone is not here; one that is here is the origin's.
+                            copies_of.get(&record.position).is_none_or(|copy| {
+                                (&record.header, &record.signatures) == (&copy.header, &copy.signatures)
+                                    && (copy.body.is_none() || record.body.is_none() || copy.body == record.body)
+                            })
+                        });
+                    if !same {
+                        ledger.fault(format!("R1: {log} at {} is not what its origin holds", other.department));
+                    }
+                }
+            }
+        }
+        ledger.inspect_returned(&self.nodes);
+        for fault in closures::judge(&self.nodes[1].look(), ledger.is_bereft("edb")) {
+            ledger.fault(fault);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What clients do in a run, drawn from its seed: fires beside schools and away from them, their Updates and Cancels,
+//! drills, repetitions, contradictions, and what officers decide.
+//!
+//! A client repeats what it has no answer to until it has one; that is how duplicates come about.
+
+use std::sync::Arc;
+
+use campanile_alert::{AlertId, ExerciseId, Scope, Status, Timestamp};
+use campanile_bus::bus::plain_draft;
+use campanile_bus::record::{Audience, Content};
+use campanile_proto::convert::timestamp_to_wire;
+use campanile_proto::rules::v1 as rules_wire;
+use campanile_rules::Pending;
+use campanile_tests::cluster::alerts::Fire;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+
+use crate::federation::DIRECTORS;
+use crate::node::Wish;
+
+pub(crate) const FIRE_RULE: &str = "edb.school-closure.fire";
+/// The place of `campanile up`, with four sites around it; another with one; the open sea, with none.
+const PLACES: [(f64, f64); 4] = [(22.3, 114.1), (22.29, 114.093), (22.32, 114.085), (22.2, 114.3)];
+
+/// How far a wish has come.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum State {
+    /// To be sent at that millisecond.
+    Waiting { at_ms: u64 },
+    /// Sent, not answered.
+    InFlight { since_ms: u64 },
+    /// On the disk of its node.
+    Acked,
+    /// Refused for good.
+    Refused(String),
+}
+
+/// What a client wants, from its first attempt to its answer.
+#[derive(Debug)]
+pub(crate) struct Intent {
+    pub(crate) department: usize,
+    pub(crate) wish: Wish,
+    pub(crate) state: State,
+    pub(crate) attempt: u32,
+    /// What it is called in the trace.
+    pub(crate) name: String,
+    /// It contradicts another, so it must be refused once that one stands.
+    pub(crate) contradicts: Option<usize>,
+}
+
+impl Intent {
+    fn new(department: usize, wish: Wish, name: String, at_ms: u64) -> Self {
+        Self { department, wish, state: State::Waiting { at_ms }, attempt: 0, name, contradicts: None }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Waiting { .. } | State::InFlight { .. })
+    }
+
+    pub(crate) fn id(&self) -> Option<AlertId> {
+        match &self.wish {
+            Wish::Publish { alert, .. } => Some(alert.id()),
+            Wish::Record(_) => None,
+        }
+    }
+}
+
+/// What a run's clients have done so far.
+#[derive(Default)]
+pub(crate) struct Workload {
+    pub(crate) intents: Vec<Intent>,
+    /// The fires so far: which intent, the message as it was sent last, and whether it is over.
+    fires: Vec<(usize, Fire, bool)>,
+    paused: bool,
+    count: u32,
+}
+
+impl Workload {
+    /// Adds what a client thinks of next.
+    pub(crate) fn next(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, has_rules: bool) {
+        match chance.random_range(0..100) {
+            0..45 => self.fire(chance, now, now_ms),
+            45..63 => self.amend(chance, now, now_ms, "Update"),
+            63..70 => self.amend(chance, now, now_ms, "Cancel"),
+            70..85 => self.repeat(chance, now_ms),
+            85..92 => self.contradict(chance, now_ms),
+            _ if has_rules => self.pause(now_ms, !self.paused),
+            _ => {}
+        }
+    }
+
+    fn fire(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64) {
+        self.count += 1;
+        let mut fire = Fire::new(format!("fire-{}", self.count), now, PLACES[chance.random_range(0..PLACES.len())]);
+        fire.level = Some([1, 3, 3, 4][chance.random_range(0..4)]);
+        if chance.random_ratio(1, 4) {
+            fire.severity = "Minor";
+        }
+        if chance.random_ratio(1, 4) {
+            fire.status = Some("Exercise");
+            fire.note = Some("drill-1".into());
+        }
+        let name = format!("{} {} level {:?}", fire.identifier, fire.status.unwrap_or_default(), fire.level);
+        self.fires.push((self.intents.len(), fire.clone(), false));
+        self.intents.push(Intent::new(0, wish(&fire), name, now_ms));
+    }
+
+    fn amend(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, kind: &'static str) {
+        let known: Vec<usize> = (0..self.fires.len())
+            .filter(|at| !self.fires[*at].2 && self.intents[self.fires[*at].0].state == State::Acked)
+            .collect();
+        if known.is_empty() {
+            return;
+        }
+        let at = known[chance.random_range(0..known.len())];
+        self.count += 1;
+        let before = &self.fires[at].1;
+        let fire = Fire {
+            identifier: format!("fire-{}", self.count),
+            msg_type: kind,
+            references: vec![before.id()],
+            sent: now,
+            level: if kind == "Cancel" { before.level } else { Some([1, 3, 4][chance.random_range(0..3)]) },
+            ..before.clone()
+        };
+        let name = format!("{} {kind} of {} level {:?}", fire.identifier, before.identifier, fire.level);
+        self.fires[at] = (self.intents.len(), fire.clone(), kind == "Cancel");
+        self.intents.push(Intent::new(0, wish(&fire), name, now_ms));
+    }
+
+    /// Sends again what has its answer already.
+    fn repeat(&mut self, chance: &mut StdRng, now_ms: u64) {
+        let is_done = |intent: &Intent| intent.state == State::Acked && intent.id().is_some();
+        let done: Vec<usize> = (0..self.intents.len()).filter(|at| is_done(&self.intents[*at])).collect();
+        if !done.is_empty() {
+            let again = &mut self.intents[done[chance.random_range(0..done.len())]];
+            again.state = State::Waiting { at_ms: now_ms };
+        }
+    }
+
+    /// Sends other content under an identity that is taken.
+    fn contradict(&mut self, chance: &mut StdRng, now_ms: u64) {
+        let Some((of, fire, _)) = self.fires.get(chance.random_range(0..self.fires.len().max(1))) else { return };
+        if self.intents[*of].state != State::Acked {
+            return;
+        }
+        let note = Some("drill-1, in other words".into());
+        let other = Fire { headline: "Something else".into(), note, ..fire.clone() };
+        let mut intent = Intent::new(0, wish(&other), format!("other content as {}", fire.identifier), now_ms);
+        intent.contradicts = Some(*of);
+        self.intents.push(intent);
+    }
+
+    fn pause(&mut self, now_ms: u64, paused: bool) {
+        self.paused = paused;
+        let pause = rules_wire::Pause {
+            rule: FIRE_RULE.into(),
+            paused,
+            reason: "as the seed says".into(),
+            until: None,
+            person: "edb-officer-1".into(),
+            certificate_hash: vec![0; 32],
+        };
+        let name = if paused { "pause" } else { "resume" };
+        self.record(name.into(), Status::Actual, None, Content::Pause(pause), now_ms);
+    }
+
+    /// Lets the rules run again, whatever came of earlier wishes.
+    pub(crate) fn resume(&mut self, now_ms: u64) {
+        self.pause(now_ms, false);
+    }
+
+    /// Two directors allow the rule to act at once.
+    pub(crate) fn sign_envelope(&mut self, digest: [u8; 32], from: Timestamp, now_ms: u64) {
+        for person in DIRECTORS {
+            let envelope = rules_wire::Envelope {
+                rule: FIRE_RULE.into(),
+                rule_digest: digest.to_vec(),
+                valid_from: Some(timestamp_to_wire(from - jiff::SignedDuration::from_hours(24))),
+                valid_to: Some(timestamp_to_wire(from + jiff::SignedDuration::from_hours(24 * 30))),
+                person: person.into(),
+                certificate_hash: vec![0; 32],
+            };
+            self.record(format!("envelope of {person}"), Status::Actual, None, Content::Envelope(envelope), now_ms);
+        }
+    }
+
+    /// An officer agrees to what the rules propose.
+    pub(crate) fn approve(&mut self, pending: &Pending, person: &str, now_ms: u64) {
+        let name = format!("approval of {} by {person}", pending.id);
+        if self.intents.iter().any(|intent| intent.name == name && intent.is_open()) {
+            return;
+        }
+        let approval = rules_wire::Approval {
+            rule: pending.rule.clone(),
+            pending_id: pending.id.clone(),
+            shown_hash: pending.shown.to_vec(),
+            decision: rules_wire::Decision::Approve.into(),
+            person: person.into(),
+            certificate_hash: vec![0; 32],
+            reason: "as the seed says".into(),
+        };
+        let (status, exercise) = (pending.world.status(), pending.world.exercise().cloned());
+        self.record(name, status, exercise, Content::Approval(approval), now_ms);
+    }
+
+    fn record(&mut self, name: String, status: Status, exercise: Option<ExerciseId>, content: Content, now_ms: u64) {
+        let audience = Audience { scope: Scope::Private, departments: Vec::new() };
+        let wish = Wish::Record(Box::new(plain_draft(status, exercise, audience, content)));
+        self.intents.push(Intent::new(1, wish, name, now_ms));
+    }
+}
+
+fn wish(fire: &Fire) -> Wish {
+    let exercise = (fire.status == Some("Exercise")).then(|| ExerciseId::try_new("drill-1").unwrap());
+    Wish::Publish { alert: Arc::new(fire.alert().unwrap()), exercise }
+}
