@@ -25,8 +25,6 @@ use super::{Shared, connect, rows};
 
 /// The WAL is this large from the start.
 const WAL_BYTES_READY: u64 = 16 << 20;
-/// The index of the WAL is this large from the start: 32 KiB for each 4,096 frames, so enough for 512 MiB of WAL.
-const INDEX_BYTES_READY: u64 = 1 << 20;
 /// When commits have filled this much of it, a checkpoint is due even under load.
 const WAL_BYTES_DUE: u64 = 8 << 20;
 /// How often the keeper looks, and copies what has come if the log is quiet.
@@ -143,37 +141,27 @@ fn pass(conn: &Connection, shared: &Shared) -> bool {
     }
 }
 
-/// Lays the WAL out with zeros, which SQLite reads as the end of what was written, and the index beside it.
+/// Lays the WAL out with zeros, which SQLite reads as the end of what was written.
 ///
-/// The index grows with the WAL, and where the disk has no room for it SQLite reports that as a failure of the disk, after
-/// which a process must end; so it has its room from the start, and a full disk is no more than full.
-///
-/// Left out where the disk has no room: a WAL that grows is slower, not wrong.
+/// Left out where the disk has no room: a WAL that grows is slower, not wrong. The index beside it (`-shm`) must never be
+/// opened here: closing it would give up the locks that SQLite holds on it in this process.
 pub(super) fn lay_out(wal: &Path) {
-    let index = wal.with_extension("db-shm");
-    // The index is not cut off again: another process may be reading it by now.
-    for (file, bytes, all_or_none) in [(index.as_path(), INDEX_BYTES_READY, false), (wal, WAL_BYTES_READY, true)] {
-        if let Err(error) = lengthen(file, bytes, all_or_none) {
-            tracing::warn!(%error, place = %file.display(), "The write-ahead log could not be laid out; commits are slower");
-        }
-    }
-}
-
-/// Writes zeros at the end of a file until it has so many bytes.
-fn lengthen(path: &Path, bytes: u64, all_or_none: bool) -> std::io::Result<()> {
-    let mut file = std::fs::File::options().append(true).open(path)?;
-    let before = file.metadata()?.len();
-    let missing = usize::try_from(bytes.saturating_sub(before)).unwrap_or_default();
-    let block = vec![0; 1 << 20];
-    for at in (0..missing).step_by(block.len()) {
-        if let Err(error) = file.write_all(&block[..block.len().min(missing - at)]) {
-            if all_or_none {
+    let laid = || -> std::io::Result<()> {
+        let mut file = std::fs::File::options().append(true).open(wal)?;
+        let before = file.metadata()?.len();
+        let missing = usize::try_from(WAL_BYTES_READY.saturating_sub(before)).unwrap_or_default();
+        let block = vec![0; 1 << 20];
+        for at in (0..missing).step_by(block.len()) {
+            if let Err(error) = file.write_all(&block[..block.len().min(missing - at)]) {
                 file.set_len(before)?;
+                return Err(error);
             }
-            return Err(error);
         }
+        file.sync_all()
+    };
+    if let Err(error) = laid() {
+        tracing::warn!(%error, place = %wal.display(), "The write-ahead log could not be laid out; commits are slower");
     }
-    file.sync_all()
 }
 
 /// Copies all of the WAL and cuts the file off, waiting for readers that still need it.

@@ -26,6 +26,12 @@ pub(super) fn fail(action: &'static str, place: &str, source: rusqlite::Error) -
     ) {
         return Error::Corrupt { place: place.to_owned(), reason: source.to_string() };
     }
+    // The index of the WAL could not grow with it: the frames were written, but nobody will see them, and the next commit
+    // takes their place. SQLite has no word of its own for a disk that is full at this point.
+    let extended = source.sqlite_error().map(|error| error.extended_code);
+    if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+        return Error::Full { place: place.to_owned() };
+    }
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full { place: place.to_owned() },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

@@ -185,15 +185,14 @@ fn wal_is_laid_out_and_goes_back_to_its_beginning_under_load() {
     assert!(size(&store) <= 48 << 20, "80 MiB were committed and the file holds {} bytes", size(&store));
 }
 
-/// A full disk ended the process once: the index of the WAL had to grow, and SQLite calls that a failure of the disk.
+/// A full disk ended the process once, when the index of the WAL had to grow: SQLite calls that a failure of the disk.
 #[test]
-fn index_of_the_wal_has_its_room_before_the_disk_is_full() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory).unwrap();
-    append_one(&store);
-    let index = std::fs::metadata(store.shared.wal.with_extension("db-shm")).unwrap().len();
-    let frames = index / (32 << 10) * 4_096;
-    assert!(frames * FRAME_BYTES > WAL_BYTES_MAX, "the index has room for {frames} frames");
+fn disk_without_room_for_the_index_of_the_wal_is_full_and_not_broken() {
+    let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+    let full = rows::fail("commit to", "log.db", failure(rusqlite::ffi::SQLITE_IOERR_SHMSIZE));
+    assert!(matches!(full, Error::Full { .. }) && !full.is_fatal(), "{full:?}");
+    let broken = rows::fail("commit to", "log.db", failure(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+    assert!(broken.is_fatal(), "{broken:?}");
 }
 
 /// What is left of an older round behind the newest commit is not read back, and neither are the zeros.
