@@ -4,6 +4,8 @@
 //! the first try, so that a record nobody tried, and a second record of one fire, are found at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -244,4 +246,13 @@ pub(crate) async fn holds(town: &Processes, member: &str, fires: usize, within: 
         Ok(())
     })
     .await
+}
+
+/// `campanile log verify` on a store.
+pub(crate) async fn log_verify(town: &Processes, data: &Path) -> Result<()> {
+    let roster = town.federation().dir().join("roster.json");
+    let words = ["campanile".into(), "log".into(), "verify".into(), data.join("store"), "--roster".into(), roster];
+    let code = tokio::task::spawn_blocking(|| campanile_cli::run(words.map(std::ffi::OsString::from))).await?;
+    ensure!(code == ExitCode::SUCCESS, "campanile log verify {} fails", data.display());
+    Ok(())
 }

@@ -136,7 +136,7 @@ async fn l1_r1_departments_cut_off_one_way_or_both_go_on_publishing_and_are_equa
         house(&mut town, &net, FSD, 1)?;
         house(&mut town, &net, EDB, 2)?;
         town::start(&mut town).await?;
-        let mut load = Load::start(town::dispatch(&town, 4).await?, 0, Duration::from_millis(50));
+        let mut load = Load::start(town::dispatch(&town, 4).await?, 0, Duration::from_millis(100));
         load.more(20, HEAL_WITHIN).await?;
         let mut slowest = Duration::ZERO;
         for _ in 0..rounds() {
@@ -150,7 +150,7 @@ async fn l1_r1_departments_cut_off_one_way_or_both_go_on_publishing_and_are_equa
                     Cut::Loss => net.lose(1, 2, 20).and_then(|()| net.lose(2, 1, 20))?,
                 }
                 let before = load.acknowledged();
-                tokio::time::sleep(Duration::from_millis(random.random_range(3_000..8_000))).await;
+                tokio::time::sleep(Duration::from_millis(random.random_range(3_000..6_000))).await;
                 let came = load.acknowledged() - before;
                 ensure!(came > 10, "{came} fires were acknowledged under {cut:?}");
                 net.heal()?;

@@ -42,7 +42,7 @@ async fn suffer(proxies: &[&Proxy], fault: Fault, random: &mut StdRng) {
         Fault::Slow => faults.slow = Some(random.random_range(4_000..40_000)),
     }
     // Long enough, at times, for who waits to give the connection up.
-    let slices = if matches!(fault, Fault::BlackHole) { random.random_range(20..40) } else { 10 };
+    let slices = if matches!(fault, Fault::BlackHole) { random.random_range(20..40) } else { 8 };
     for proxy in proxies {
         proxy.set(faults);
     }
