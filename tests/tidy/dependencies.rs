@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["client", "rules", "drill", "node", "gateway"]),
     ("tests", &["cli"]),
     ("fuzz", &["cli"]),
+    ("mutants", &[]),
 ];
 /// Two versions of these in one program do not understand each other's types, or double what must be watched.
 const SINGLE: &[&str] =
@@ -83,7 +84,10 @@ fn ours() -> BTreeMap<&'static str, Vec<(&'static str, bool)>> {
     let mut ours = BTreeMap::new();
     for package in PACKAGES.iter().filter(|package| package["source"].is_null()) {
         let short = name(package).strip_prefix("campanile-").expect("our crates are named campanile-<folder>");
-        let uses = package["dependencies"].as_array().unwrap().iter().map(|dependency| {
+        // Bugs put in on purpose stand behind a feature; the shipped command has none of them, see below.
+        let is_mutant =
+            |dependency: &&Value| dependency["name"] == "campanile-mutants" && dependency["optional"] == true;
+        let uses = package["dependencies"].as_array().unwrap().iter().filter(|one| !is_mutant(one)).map(|dependency| {
             let name = dependency["name"].as_str().unwrap();
             (name.strip_prefix("campanile-").unwrap_or(name), dependency["kind"] == "dev")
         });
@@ -126,6 +130,14 @@ fn each_crate_uses_only_whom_it_may() {
         }
     }
     none(&faults, "these arrows are not in the design; move the code, or change the design and the table first");
+}
+
+#[test]
+fn the_shipped_command_holds_no_bug_put_in_on_purpose() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let tree = run(&cargo, &["tree", "--locked", "-p", "campanile-cli", "-e", "normal", "--prefix", "none"]);
+    assert!(tree.contains("campanile-log"), "the tree is not that of the command");
+    assert!(!tree.contains("campanile-mutants"), "a feature of the command turns mutants on");
 }
 
 #[test]
