@@ -217,6 +217,8 @@ impl Processes {
             .arg(&member.config)
             .envs(&member.env)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into()))
+            // What ends a process stands in the last lines of its log; a backtrace would hide it.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
