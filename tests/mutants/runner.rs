@@ -43,17 +43,24 @@ const CAUGHT_BY: &[(&str, &str, &str, Option<&str>)] = &[
     ("status-not-read", "e2e", "worlds::nothing_of_an_exercise_reaches_a_lift_screen_and_the_real_fire_does", None),
 ];
 
-/// The newest test program of that name beside this one.
-fn program(name: &str) -> PathBuf {
+/// The newest test program of that name beside this one that has the test; several crates may use a name.
+fn program(name: &str, test: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let beside = std::fs::read_dir(own.parent().unwrap()).unwrap().flatten().map(|entry| entry.path());
     let is_it = |path: &PathBuf| {
         let stem = path.file_name().and_then(|file| file.to_str()).and_then(|file| file.rsplit_once('-'));
         path.extension().is_none() && stem.is_some_and(|(stem, _)| stem == name)
     };
-    let newest = beside.filter(is_it).max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
-    newest.unwrap_or_else(|| {
-        panic!("no test program {name} is built; build all tests with `cargo nextest run --workspace`")
+    let mut programs: Vec<PathBuf> = beside.filter(is_it).collect();
+    programs.sort_by_key(|path| std::cmp::Reverse(path.metadata().and_then(|meta| meta.modified()).ok()));
+    let has_it = |path: &PathBuf| {
+        let listed = Command::new(path).args(["--list", "--format=terse"]).stderr(Stdio::null()).output();
+        listed.is_ok_and(|output| {
+            String::from_utf8_lossy(&output.stdout).lines().any(|line| line.strip_suffix(": test") == Some(test))
+        })
+    };
+    programs.into_iter().find(has_it).unwrap_or_else(|| {
+        panic!("no test program {name} with {test} is built; build all tests with `cargo nextest run --workspace`")
     })
 }
 
@@ -95,7 +102,7 @@ fn every_mutant_is_caught() {
     let mut escaped = Vec::new();
     println!("{:<28} {:<22} caught by", "mutant", "program");
     for (mutant, name, test, seed) in CAUGHT_BY {
-        let program = program(name);
+        let program = program(name, test);
         assert!(passes(&program, test, *seed, None), "{test} fails without a mutant");
         println!("{mutant:<28} {name:<22} {test}{}", seed.map(|seed| format!(" seed {seed}")).unwrap_or_default());
         if passes(&program, test, *seed, Some(mutant)) {
