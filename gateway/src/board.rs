@@ -199,7 +199,7 @@ impl Board {
                 self.in_force -= 1;
                 self.timers.insert((entry.timer(), record));
                 swept.expired.push((Arc::clone(&entry.incoming), end));
-            } else if entry.timer() <= now {
+            } else {
                 swept.dropped.push((entry.incoming.arrival, record));
                 if let Some(key) = self.by_record.remove(&record) {
                     self.entries.remove(&key);

@@ -123,7 +123,11 @@ async fn l1_a_failed_fsync_ends_the_process_and_nothing_is_acknowledged_after_it
             let first = ledger.tried.keys().next_back().map_or(0, |last| last + 1);
             let mut load = Load::start(town::dispatch(&town, 4).await?, first, Duration::from_millis(2));
             load.more(10, HEAL_WITHIN).await?;
-            place.disk.fail_fsync_after(random.random_range(0..40));
+            // Of a commit, or of a checkpoint: SQLite takes what an earlier, partial one copied as written.
+            match round % 2 {
+                0 => place.disk.fail_fsync("log.db", random.random_range(0..2)),
+                _ => place.disk.fail_fsync("log.db-wal", random.random_range(0..40)),
+            }
             let status = town.ended(FSD, HEAL_WITHIN).await.with_context(|| format!("round {round}"))?;
             ensure!(!status.success(), "the process ended in order after a failed fsync");
             ensure!(place.disk.counts().fsyncs_failed == round as u64 + 1, "the fsync that was to fail was not made");

@@ -89,6 +89,7 @@ impl Worker {
 
     async fn step(&mut self) {
         if let Some(at) = self.breaker.probe_at() {
+            self.settle().await;
             sleep_until(at).await;
             self.probe().await;
             return;

@@ -291,9 +291,8 @@ impl Store for SqliteStore {
             return Err(Error::Poisoned);
         }
         let Some(Writer { conn, epochs }) = &mut *writer else { return Err(self.read_only()) };
-        let turn = self.shared.turn.lock();
+        let _turn = self.shared.turn.lock();
         let result = self.transact(conn, epochs, work);
-        drop(turn);
         if result.as_ref().is_err_and(Error::is_fatal) {
             self.shared.poisoned.store(true, Ordering::Release);
         }
@@ -565,6 +564,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error>
     conn.set_prepared_statement_cache_capacity(64);
     // The plans here do not depend on the values bound; without this a statement is prepared again for each.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // The keeper copies the WAL at the end; after a failed sync nobody may, since the WAL is all that is sure.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(conn)
 }
 

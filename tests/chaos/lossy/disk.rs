@@ -48,11 +48,18 @@ pub(crate) struct State {
     nodes: BTreeMap<u64, Node>,
     next: u64,
     room: u64,
-    /// The number of the fsync that fails, counted from the start.
-    fails_at: Option<u64>,
+    /// The fsync that fails.
+    fails: Option<Fails>,
     /// An fsync says that it is done, and does nothing.
     lies: bool,
     pub(crate) counts: Counts,
+}
+
+struct Fails {
+    /// Of the file or folder of this name.
+    name: OsString,
+    /// After so many more of it.
+    after: u64,
 }
 
 #[derive(Clone)]
@@ -141,7 +148,7 @@ impl Disk {
             nodes,
             next: ROOT + 1,
             room: ROOM,
-            fails_at: None,
+            fails: None,
             lies: false,
             counts: Counts::default(),
         })))
@@ -155,9 +162,10 @@ impl Disk {
         self.0.lock().counts
     }
 
-    /// The fsync after so many more fails with EIO; what it was for is lost, and those that follow succeed.
-    pub(crate) fn fail_fsync_after(&self, more: u64) {
-        self.with(|state| state.fails_at = Some(state.counts.fsyncs + 1 + more));
+    /// The fsync of a file, after so many more of it, fails with EIO: what it was for is lost, and those that follow
+    /// succeed. A process makes others durable too, in threads of its own; which one fails must not be chance.
+    pub(crate) fn fail_fsync(&self, name: &str, after: u64) {
+        self.with(|state| state.fails = Some(Fails { name: name.into(), after }));
     }
 
     /// From now on an fsync says that it is done, and does nothing.
@@ -291,7 +299,7 @@ impl State {
         if self.lies {
             return Ok(());
         }
-        let fails = self.fails_at == Some(self.counts.fsyncs);
+        let fails = self.fails(number);
         self.counts.fsyncs_failed += u64::from(fails);
         match &mut self.nodes.get_mut(&number).ok_or(Errno::ENOENT)?.kind {
             // As Linux does it: the error is told once, and what could not be written is forgotten.
@@ -303,6 +311,24 @@ impl State {
             }
         }
         if fails { Err(Errno::EIO) } else { Ok(()) }
+    }
+
+    /// Whether this fsync is the one that was to fail.
+    fn fails(&mut self, number: u64) -> bool {
+        let Some(fails) = &mut self.fails else { return false };
+        let named = |node: &Node| match &node.kind {
+            Kind::Folder(folder) => folder.current.get(&fails.name) == Some(&number),
+            Kind::File(_) => false,
+        };
+        if !self.nodes.values().any(named) {
+            return false;
+        }
+        let now = fails.after == 0;
+        fails.after = fails.after.saturating_sub(1);
+        if now {
+            self.fails = None;
+        }
+        now
     }
 
     fn cut(&mut self, random: &mut StdRng) {
@@ -412,7 +438,7 @@ mod tests {
         let (disk, mut random) = (Disk::new(), StdRng::seed_from_u64(1));
         let number = disk.with(|disk| disk.make(ROOT, OsStr::new("file"), Kind::File(File::default()), 0o644).unwrap());
         disk.with(|disk| disk.sync(ROOT).unwrap());
-        disk.fail_fsync_after(0);
+        disk.fail_fsync("file", 0);
         disk.with(|disk| {
             disk.write(number, 0, b"lost").unwrap();
             assert!(disk.sync(number).is_err() && disk.sync(number).is_ok());

@@ -7,7 +7,10 @@
 //!  commits ──► |▓░░░░░░░░░░░░░░░░░░░░░░░░░░░|          so the next commit begins at the front again
 //! ```
 //! Overwriting blocks that are there costs half the sync of making a file grow, and a file that never grows is bounded.
-//! Only where readers keep the second pass from its end does the file grow, and is then cut off.
+//! A checkpoint whose sync failed may not be tried again: SQLite counts what an earlier, partial pass copied as written,
+//! and the system may have dropped just that. The store then refuses commits, and the next start copies from the WAL's
+//! beginning.
+//! Only where readers keep the second pass from its end does the file grow; it is cut off when the log is quiet again.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -17,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::Error;
 
@@ -29,8 +32,12 @@ const WAL_BYTES_READY: u64 = 16 << 20;
 const WAL_BYTES_DUE: u64 = 8 << 20;
 /// How often the keeper looks, and copies what has come if the log is quiet.
 const INTERVAL: Duration = Duration::from_millis(1_000);
-/// Above this the WAL file is cut off after a checkpoint.
+/// How long the keeper rests after a pass that failed or did not reach the end, however much was committed since.
+const REST: Duration = Duration::from_millis(100);
+/// Above this the WAL file is cut off.
 const WAL_BYTES_KEPT: u64 = 64 << 20;
+/// How long cutting off waits for readers; commits wait meanwhile.
+const READERS_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The thread and its signal.
 pub(super) struct Keeper {
@@ -56,6 +63,7 @@ struct State {
 impl Keeper {
     pub(super) fn start(shared: Arc<Shared>) -> Result<Self, Error> {
         let conn = connect(&shared.path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .and_then(|conn| conn.busy_timeout(READERS_WAIT_MAX).map(|()| conn))
             .map_err(|source| rows::fail("open", &shared.place, source))?;
         let signal = Arc::new(Signal::default());
         let seen = Arc::clone(&signal);
@@ -95,17 +103,22 @@ impl Drop for Keeper {
 }
 
 fn keep(conn: &Connection, shared: &Shared, signal: &Signal) {
+    let mut rests = false;
     loop {
         let State { dirty, due, stop } = {
             let mut state = signal.state.lock();
+            if rests {
+                signal.changed.wait_while_for(&mut state, |state| !state.stop, REST);
+            }
             if !state.due && !state.stop {
                 signal.changed.wait_for(&mut state, INTERVAL);
             }
             let stop = state.stop;
             State { stop, ..std::mem::take(&mut *state) }
         };
-        if (dirty || stop) && !shared.poisoned.load(Ordering::Acquire) {
-            checkpoint(conn, shared, due);
+        let grew = wal_bytes(&shared.wal) > WAL_BYTES_KEPT;
+        if (dirty || grew || stop) && !shared.poisoned.load(Ordering::Acquire) {
+            rests = !checkpoint(conn, shared, due);
         }
         if stop {
             return;
@@ -113,16 +126,21 @@ fn keep(conn: &Connection, shared: &Shared, signal: &Signal) {
     }
 }
 
-/// Copies what can be copied, and notes how far `log.db` itself reaches.
-fn checkpoint(conn: &Connection, shared: &Shared, due: bool) {
+/// Copies what can be copied, and notes how far `log.db` itself reaches. Returns whether that is all.
+fn checkpoint(conn: &Connection, shared: &Shared, due: bool) -> bool {
     let mut whole = pass(conn, shared);
     if due && !whole {
         let _between = shared.turn.lock();
         whole = pass(conn, shared);
     }
-    if !whole && wal_bytes(&shared.wal) > WAL_BYTES_KEPT {
-        empty_wal(conn, shared);
+    let is_quiet = !due;
+    if wal_bytes(&shared.wal) > WAL_BYTES_KEPT && (is_quiet || !whole) {
+        let _between = shared.turn.lock();
+        if empty_wal(conn, shared) {
+            lay_out(&shared.wal);
+        }
     }
+    whole
 }
 
 /// One passive pass; whether every frame was copied.
@@ -135,15 +153,31 @@ fn pass(conn: &Connection, shared: &Shared) -> bool {
         }
         Ok(false) => false,
         Err(error) => {
-            tracing::warn!(%error, place = shared.place, "Checkpoint failed; the next one tries again");
+            failed(shared, error);
             false
         }
     }
 }
 
+/// Whatever may have lost what was copied ends the store; a full disk is only tried again.
+fn failed(shared: &Shared, error: rusqlite::Error) {
+    let is_busy = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked));
+    let error = rows::fail("copy the write-ahead log into", &shared.place, error);
+    if error.is_fatal() && !is_busy {
+        shared.poisoned.store(true, Ordering::Release);
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "A checkpoint failed; the store takes no more commits"
+        );
+    } else {
+        tracing::warn!(%error, "A checkpoint failed; the next one tries again");
+    }
+}
+
 /// Lays the WAL out with zeros, which SQLite reads as the end of what was written.
 ///
-/// Left out where the disk has no room: a WAL that grows is slower, not wrong. The index beside it (`-shm`) must never be
+/// Only for one that holds nothing, while nobody commits. Left out where the disk has no room: a WAL that grows is
+/// slower, not wrong. The index beside it (`-shm`) must never be
 /// opened here: closing it would give up the locks that SQLite holds on it in this process.
 pub(super) fn lay_out(wal: &Path) {
     let laid = || -> std::io::Result<()> {
@@ -164,12 +198,18 @@ pub(super) fn lay_out(wal: &Path) {
     }
 }
 
-/// Copies all of the WAL and cuts the file off, waiting for readers that still need it.
-pub(super) fn empty_wal(conn: &Connection, shared: &Shared) {
+/// Copies all of the WAL and cuts the file off, waiting for readers that still need it. Returns whether it is empty.
+pub(super) fn empty_wal(conn: &Connection, shared: &Shared) -> bool {
     match run(conn, "TRUNCATE") {
-        Ok(true) => {}
-        Ok(false) => tracing::warn!(place = shared.place, "Readers keep the write-ahead log from being cut off"),
-        Err(error) => tracing::warn!(%error, place = shared.place, "The write-ahead log could not be cut off"),
+        Ok(true) => true,
+        Ok(false) => {
+            tracing::warn!(place = shared.place, "Readers keep the write-ahead log from being cut off");
+            false
+        }
+        Err(error) => {
+            failed(shared, error);
+            false
+        }
     }
 }
 

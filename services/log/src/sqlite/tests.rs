@@ -191,6 +191,34 @@ fn wal_is_laid_out_and_goes_back_to_its_beginning_under_load() {
     assert!(size(&store) <= WAL_BYTES_MAX, "{}", size(&store));
 }
 
+/// A reader that stayed long lets the file grow; nothing but the keeper gives the room back.
+#[test]
+fn wal_that_grew_is_cut_off_and_laid_out_again_when_the_log_is_quiet() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).unwrap();
+    let size = || std::fs::metadata(&store.shared.wal).unwrap().len();
+    append_one(&store);
+    let reader = Connection::open(directory.path().join("log.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM state;").unwrap();
+    for round in 0_u64..90 {
+        let value = vec![round.to_be_bytes()[7]; 1 << 20];
+        store.with_batch(|batch| batch.state(&(round % 5).to_be_bytes(), Some(&value))).unwrap();
+    }
+    assert!(size() > 80 << 20, "{}", size());
+    reader.execute_batch("COMMIT").unwrap();
+    store.with_batch(|batch| batch.state(b"last", Some(b"row"))).unwrap();
+    let limit = std::time::Instant::now() + Duration::from_secs(20);
+    while size() != 16 << 20 {
+        assert!(std::time::Instant::now() < limit, "still {} bytes", size());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    store.with_batch(|batch| batch.state(b"after", Some(b"row"))).unwrap();
+    drop(store);
+    let again = open(&directory).unwrap();
+    assert_eq!(again.state(b"after").unwrap().as_deref(), Some(b"row".as_slice()));
+    assert_eq!(again.state(b"last").unwrap().as_deref(), Some(b"row".as_slice()));
+}
+
 /// What is left of an older round behind the newest commit is not read back, and neither are the zeros.
 #[test]
 fn laid_out_wal_reads_back_what_was_committed_and_no_more() {
