@@ -4,6 +4,7 @@
 //! old, wrong or gone; nothing that runs stops for it. There are three: [`etcd`] for a federation, [`file`] for a few
 //! nodes on one machine or shared folder, [`memory`] for one process and for tests.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,9 +30,11 @@ pub use memory::{MemoryDirectory, MemoryHub};
 const UPDATES_MAX: usize = 256;
 /// The most hints a directory reads; a federation has far fewer nodes.
 pub const HINTS_MAX: usize = 4096;
-/// The longest value under a key of one's own, in bytes.
+/// The longest value in a folder, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// The longest name of a key of one's own, in bytes.
+/// The most values that are read from a folder; a federation has far fewer departments.
+pub const VALUES_MAX: usize = 1024;
+/// The longest name of a folder or of a value in it, in bytes.
 pub const KEY_BYTES_MAX: usize = 200;
 
 /// Why a directory did not do what was asked. All of these may be tried again, but for [`Error::Invalid`].
@@ -75,22 +78,22 @@ pub enum Update {
     Roster(Vec<u8>),
 }
 
-/// A value under a key, with the revision to name in [`Directory::put_if`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value {
-    /// Grows with each change of the key; never 0.
+/// All values of a folder at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// The moment, to name in [`Directory::put_unless_changed`]; it grows with each change of the folder.
     pub revision: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
+    /// The values by name, at most [`VALUES_MAX`].
+    pub values: BTreeMap<String, Vec<u8>>,
 }
 
 /// What came of a compare-and-set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// Written; the new revision.
-    Done(u64),
-    /// Someone was faster; what stands there now, absent when the key is.
-    Conflict(Option<Value>),
+    /// Written.
+    Done,
+    /// Someone has changed the folder since it was listed; nothing was written.
+    Changed,
 }
 
 /// How the directory does.
@@ -132,17 +135,24 @@ pub trait Directory: Send + Sync + fmt::Debug {
     /// [`Error::RosterConflict`] when another one stands under the number, [`Error::Unavailable`].
     async fn publish_roster(&self, number: u64, envelope: &[u8]) -> Result<(), Error>;
 
-    /// Reads a key of one's own, for example `manifests/edb`.
+    /// Reads all values of a folder at one moment, for example of `manifests`.
     ///
     /// # Errors
-    /// [`Error`] when the key is not valid or the directory not available.
-    async fn get(&self, key: &str) -> Result<Option<Value>, Error>;
+    /// [`Error`] when the name is not valid or the directory not available.
+    async fn list(&self, folder: &str) -> Result<Listing, Error>;
 
-    /// Writes a key if it still has the revision that was read; `None` means that it must not exist.
+    /// Writes a value if nothing in its folder, whosever it is, was written since the listing of that revision. So what
+    /// was judged over the whole folder still holds when it is written.
     ///
     /// # Errors
-    /// [`Error`] when key or value is not valid, or the directory not available: then it is unknown whether it wrote.
-    async fn put_if(&self, key: &str, expected: Option<u64>, bytes: &[u8]) -> Result<PutOutcome, Error>;
+    /// [`Error`] when name or value is not valid, or the directory not available: then it is unknown whether it wrote.
+    async fn put_unless_changed(
+        &self,
+        folder: &str,
+        revision: u64,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<PutOutcome, Error>;
 
     /// How it does.
     fn health(&self) -> DirectoryHealth;
@@ -189,13 +199,13 @@ impl DirectoryConfig {
     }
 }
 
-/// Checks a key of one's own: lower-case words of `a-z0-9-` joined by slashes, at most 200 bytes.
-fn check_key(key: &str) -> Result<(), Error> {
-    let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if key.len() > KEY_BYTES_MAX || !key.split('/').all(word) {
-        let shown: String = key.chars().take(60).collect();
+/// Checks the name of a folder or of a value: `a-z0-9-`, at most 200 bytes.
+fn check_name(name: &str) -> Result<(), Error> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() || name.len() > KEY_BYTES_MAX || !name.bytes().all(fits) {
+        let shown: String = name.chars().take(60).collect();
         return Err(Error::Invalid(format!(
-            "{shown:?} is not a key; use lower-case words joined by slashes, at most {KEY_BYTES_MAX} bytes"
+            "{shown:?} is not a name here; use lower-case letters, digits and hyphens, at most {KEY_BYTES_MAX} bytes"
         )));
     }
     Ok(())

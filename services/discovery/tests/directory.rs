@@ -3,12 +3,11 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use campanile_discovery::directory::{
-    Entry, Error, EtcdConfig, EtcdDirectory, FileDirectory, PutOutcome, Update, Value,
-};
+use campanile_discovery::directory::{Entry, Error, EtcdConfig, EtcdDirectory, FileDirectory, PutOutcome, Update};
 use campanile_discovery::testing::{EtcdServer, EtcdVersion};
 use campanile_discovery::{Directory, Members, MembersConfig, MemoryHub, RosterCache, RosterHandle};
 use support::*;
@@ -35,7 +34,7 @@ fn announce(directory: &Arc<dyn Directory>, entry: &Entry) {
 async fn conformance(open: Open<'_>) {
     watchers_see_what_stands_and_then_what_changes(open).await;
     the_newest_roster_is_found_and_never_replaced(open).await;
-    compare_and_set_writes_once(open).await;
+    what_was_judged_over_a_folder_still_holds_when_it_is_written(open).await;
 }
 
 async fn watchers_see_what_stands_and_then_what_changes(open: Open<'_>) {
@@ -76,22 +75,31 @@ async fn the_newest_roster_is_found_and_never_replaced(open: Open<'_>) {
     assert_eq!(reader.roster().await.unwrap(), Some(b"ten".to_vec()));
 }
 
-async fn compare_and_set_writes_once(open: Open<'_>) {
+async fn what_was_judged_over_a_folder_still_holds_when_it_is_written(open: Open<'_>) {
     let (a, b) = (open(), open());
-    let key = "manifests/edb";
-    assert_eq!(a.get(key).await.unwrap(), None);
-    let PutOutcome::Done(first) = a.put_if(key, None, b"1").await.unwrap() else { panic!("not written") };
-    let there = Value { revision: first, bytes: b"1".to_vec() };
-    assert_eq!(b.put_if(key, None, b"2").await.unwrap(), PutOutcome::Conflict(Some(there.clone())));
-    assert_eq!(b.get(key).await.unwrap(), Some(there));
-    let PutOutcome::Done(second) = b.put_if(key, Some(first), b"2").await.unwrap() else { panic!("not written") };
-    assert!(second > first);
-    assert!(matches!(a.put_if(key, Some(first), b"3").await.unwrap(), PutOutcome::Conflict(Some(_))));
-    assert_eq!(a.put_if("manifests/none", Some(7), b"x").await.unwrap(), PutOutcome::Conflict(None));
-    for bad in ["", "/", "a//b", "../x", "A", "a.b"] {
-        assert!(matches!(a.get(bad).await, Err(Error::Invalid(_))), "{bad:?}");
+    let folder = "manifests";
+    let empty = a.list(folder).await.unwrap();
+    assert!(empty.values.is_empty());
+    assert_eq!(a.put_unless_changed(folder, empty.revision, "edb", b"1").await.unwrap(), PutOutcome::Done);
+    // Another name in the same folder is a change all the same; another folder is not.
+    assert_eq!(b.put_unless_changed(folder, empty.revision, "had", b"2").await.unwrap(), PutOutcome::Changed);
+    let other = b.list("other").await.unwrap();
+    let one = b.list(folder).await.unwrap();
+    assert_eq!(one.values, BTreeMap::from([("edb".into(), b"1".to_vec())]));
+    assert_eq!(b.put_unless_changed("other", other.revision, "had", b"0").await.unwrap(), PutOutcome::Done);
+    assert_eq!(b.put_unless_changed(folder, one.revision, "had", b"2").await.unwrap(), PutOutcome::Done);
+    assert_eq!(a.put_unless_changed(folder, one.revision, "edb", b"3").await.unwrap(), PutOutcome::Changed);
+    let two = a.list(folder).await.unwrap();
+    assert_eq!(two.values, BTreeMap::from([("edb".into(), b"1".to_vec()), ("had".into(), b"2".to_vec())]));
+    for bad in ["", "/", "a/b", "../x", "A", "a.b"] {
+        assert!(matches!(a.list(bad).await, Err(Error::Invalid(_))), "{bad:?}");
+        assert!(
+            matches!(a.put_unless_changed(folder, two.revision, bad, b"").await, Err(Error::Invalid(_))),
+            "{bad:?}"
+        );
     }
-    assert!(matches!(a.put_if(key, None, &vec![0; 2 << 20]).await, Err(Error::Invalid(_))));
+    let long = vec![0; 2 << 20];
+    assert!(matches!(a.put_unless_changed(folder, two.revision, "edb", &long).await, Err(Error::Invalid(_))));
 
     // Many writers, each adding one: none is lost.
     let tasks: Vec<_> = (0..4_u8)
@@ -100,10 +108,10 @@ async fn compare_and_set_writes_once(open: Open<'_>) {
             tokio::spawn(async move {
                 for _ in 0..5 {
                     loop {
-                        let held = directory.get("counter").await.unwrap();
-                        let count = held.as_ref().map_or(0, |v| v.bytes[0]) + 1;
-                        let put = directory.put_if("counter", held.map(|v| v.revision), &[count]).await.unwrap();
-                        if matches!(put, PutOutcome::Done(_)) {
+                        let held = directory.list("counters").await.unwrap();
+                        let count = [held.values.get("counter").map_or(0, |v| v[0]) + 1];
+                        let put = directory.put_unless_changed("counters", held.revision, "counter", &count);
+                        if put.await.unwrap() == PutOutcome::Done {
                             break;
                         }
                     }
@@ -114,7 +122,7 @@ async fn compare_and_set_writes_once(open: Open<'_>) {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(a.get("counter").await.unwrap().unwrap().bytes, [20]);
+    assert_eq!(a.list("counters").await.unwrap().values["counter"], [20]);
 }
 
 #[tokio::test]

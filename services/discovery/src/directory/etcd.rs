@@ -30,8 +30,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{
-    Announcement, Directory, DirectoryHealth, Error, Monitor, PutOutcome, UPDATES_MAX, Update, Value, check_key,
-    check_value,
+    Announcement, Directory, DirectoryHealth, Error, Listing, Monitor, PutOutcome, UPDATES_MAX, Update, VALUES_MAX,
+    check_name, check_value,
 };
 use crate::roster::read_bounded;
 
@@ -291,7 +291,7 @@ impl EtcdDirectory {
         if !(1..=3600).contains(&config.ttl_s) || !(100..=60_000).contains(&config.timeout_ms) {
             return Err(Error::Invalid("etcd's ttl_s must be 1 to 3600, and timeout_ms 100 to 60000".into()));
         }
-        check_key(federation)?;
+        check_name(federation)?;
         let prefix = format!("/campanile/{federation}/");
         let shared = Arc::new(Shared { config, prefix, monitor: Monitor::default() });
         let (own, wanted) = watch::channel(None);
@@ -318,14 +318,10 @@ impl EtcdDirectory {
         out
     }
 
-    fn value_key(&self, key: &str) -> Result<String, Error> {
-        check_key(key)?;
-        Ok(format!("{}values/{key}", self.shared.prefix))
+    fn values(&self, folder: &str) -> Result<String, Error> {
+        check_name(folder)?;
+        Ok(format!("{}values/{folder}/", self.shared.prefix))
     }
-}
-
-fn value(kv: &etcd_client::KeyValue) -> Value {
-    Value { revision: kv.mod_revision().unsigned_abs(), bytes: kv.value().to_vec() }
 }
 
 /// The options that list the newest roster alone: numbers have a fixed width, so the greatest key is the newest.
@@ -379,32 +375,33 @@ impl Directory for EtcdDirectory {
         if answer.succeeded() || same { Ok(()) } else { Err(Error::RosterConflict(number)) }
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Value>, Error> {
-        let key = self.value_key(key)?;
-        let mut kv = self.client().await?.kv_client();
-        Ok(self.call("get", kv.get(key, None)).await?.kvs().first().map(value))
+    async fn list(&self, folder: &str) -> Result<Listing, Error> {
+        let prefix = self.values(folder)?;
+        let mut kv = self.client().await?.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let options = GetOptions::new().with_prefix().with_limit(i64::try_from(VALUES_MAX).unwrap_or(i64::MAX));
+        let found = self.call("list", kv.get(prefix.as_str(), Some(options))).await?;
+        let name = |key: &[u8]| Some(std::str::from_utf8(key).ok()?.strip_prefix(&prefix)?.to_owned());
+        let values = found.kvs().iter().filter_map(|kv| Some((name(kv.key())?, kv.value().to_vec()))).collect();
+        Ok(Listing { revision: found.header().map_or(0, |header| header.revision().unsigned_abs()), values })
     }
 
-    async fn put_if(&self, key: &str, expected: Option<u64>, bytes: &[u8]) -> Result<PutOutcome, Error> {
-        let key = self.value_key(key)?;
+    async fn put_unless_changed(
+        &self,
+        folder: &str,
+        revision: u64,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<PutOutcome, Error> {
+        let prefix = self.values(folder)?;
+        check_name(name)?;
         check_value(bytes)?;
-        // A revision beyond etcd's range was never given out, so nothing can have it.
-        let expected = expected.map_or(0, |revision| i64::try_from(revision).unwrap_or(i64::MAX));
         let mut kv = self.client().await?.kv_client();
-        let txn = Txn::new()
-            .when([Compare::mod_revision(key.as_str(), CompareOp::Equal, expected)])
-            .and_then([TxnOp::put(key.as_str(), bytes, None)])
-            .or_else([TxnOp::get(key.as_str(), None)]);
+        // One comparison over the whole prefix: no key below it, old or new, has changed since the listing.
+        let after = i64::try_from(revision).unwrap_or(i64::MAX).saturating_add(1);
+        let unchanged = Compare::mod_revision(prefix.as_str(), CompareOp::Less, after).with_prefix();
+        let txn = Txn::new().when([unchanged]).and_then([TxnOp::put(format!("{prefix}{name}"), bytes, None)]);
         let answer = self.call("put", kv.txn(txn)).await?;
-        if answer.succeeded() {
-            let revision = answer.header().map_or(0, |h| h.revision().unsigned_abs());
-            return Ok(PutOutcome::Done(revision));
-        }
-        let there = answer.op_responses().into_iter().find_map(|response| match response {
-            TxnOpResponse::Get(found) => found.kvs().first().map(value),
-            _ => None,
-        });
-        Ok(PutOutcome::Conflict(there))
+        Ok(if answer.succeeded() { PutOutcome::Done } else { PutOutcome::Changed })
     }
 
     fn health(&self) -> DirectoryHealth {

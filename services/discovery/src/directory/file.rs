@@ -4,12 +4,13 @@
 //! <folder>/lock                                  held while a value or roster is compared and written
 //!          nodes/<department>/<node>.json         the hint's envelope
 //!          roster/v<number, 20 digits>.json       the roster's envelope
-//!          values/<key, slashes as dots>.json     {"revision": …, "bytes": base64}
+//!          values/<folder>.json                   {"revision": …, "values": {<name>: base64}}
 //! ```
 //!
 //! Every file is written beside its name, synced and renamed, so a reader or a crash sees a whole file or none. There
 //! are no leases: a hint stays until its node withdraws it, which is fine for what is never more than a hint.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,14 +26,17 @@ use tokio::sync::{mpsc, watch};
 
 use super::snapshot::{self, Differ, Snapshot};
 use super::{
-    Announcement, Directory, DirectoryHealth, Error, HINTS_MAX, Monitor, PutOutcome, UPDATES_MAX, Update,
-    VALUE_BYTES_MAX, Value, check_key, check_value,
+    Announcement, Directory, DirectoryHealth, Error, HINTS_MAX, Listing, Monitor, PutOutcome, UPDATES_MAX, Update,
+    VALUES_MAX, check_name, check_value,
 };
 use crate::hint::HINT_BYTES_MAX;
 use crate::roster::{ROSTER_BYTES_MAX, read_bounded, write_whole};
 
 /// How long another process may hold the lock before a write gives up.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The longest file of values, in bytes.
+const FOLDER_BYTES_MAX: usize = 64 << 20;
 
 /// A folder as directory.
 #[derive(Debug)]
@@ -43,10 +47,11 @@ pub struct FileDirectory {
     own: watch::Sender<Option<Announcement>>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A folder of values as it stands in its file.
+#[derive(Default, Serialize, Deserialize)]
 struct Stored {
     revision: u64,
-    bytes: String,
+    values: BTreeMap<String, String>,
 }
 
 impl FileDirectory {
@@ -96,9 +101,8 @@ fn roster_path(folder: &Path, number: u64) -> PathBuf {
     folder.join("roster").join(format!("v{number:020}.json"))
 }
 
-fn value_path(folder: &Path, key: &str) -> PathBuf {
-    // Keys have no dots, so the name is unambiguous.
-    folder.join("values").join(format!("{}.json", key.replace('/', ".")))
+fn values_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join("values").join(format!("{name}.json"))
 }
 
 fn read_optional(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
@@ -197,11 +201,11 @@ fn locked<T>(folder: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<
     work()
 }
 
-fn read_value(path: &Path) -> io::Result<Option<Value>> {
-    let Some(text) = read_optional(path, VALUE_BYTES_MAX * 2)? else { return Ok(None) };
-    let stored: Stored = serde_json::from_slice(&text)?;
-    let bytes = STANDARD.decode(&stored.bytes).map_err(io::Error::other)?;
-    Ok(Some(Value { revision: stored.revision, bytes }))
+fn read_values(path: &Path) -> io::Result<Stored> {
+    match read_optional(path, FOLDER_BYTES_MAX)? {
+        Some(text) => Ok(serde_json::from_slice(&text)?),
+        None => Ok(Stored::default()),
+    }
 }
 
 #[async_trait]
@@ -270,27 +274,44 @@ impl Directory for FileDirectory {
         if self.blocking(put).await? { Ok(()) } else { Err(Error::RosterConflict(number)) }
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Value>, Error> {
-        check_key(key)?;
-        let key = key.to_owned();
-        self.blocking(move |folder| read_value(&value_path(folder, &key))).await
+    async fn list(&self, folder: &str) -> Result<Listing, Error> {
+        check_name(folder)?;
+        let name = folder.to_owned();
+        let read = move |folder: &Path| {
+            let stored = read_values(&values_path(folder, &name))?;
+            let decoded = |(name, text): (String, String)| Ok((name, STANDARD.decode(text).map_err(io::Error::other)?));
+            let values = stored.values.into_iter().take(VALUES_MAX).map(decoded).collect::<io::Result<_>>()?;
+            Ok(Listing { revision: stored.revision, values })
+        };
+        self.blocking(read).await
     }
 
-    async fn put_if(&self, key: &str, expected: Option<u64>, bytes: &[u8]) -> Result<PutOutcome, Error> {
-        check_key(key)?;
+    async fn put_unless_changed(
+        &self,
+        folder: &str,
+        revision: u64,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<PutOutcome, Error> {
+        check_name(folder)?;
+        check_name(name)?;
         check_value(bytes)?;
-        let (key, bytes) = (key.to_owned(), STANDARD.encode(bytes));
+        let (values, name, bytes) = (folder.to_owned(), name.to_owned(), STANDARD.encode(bytes));
         let put = move |folder: &Path| {
             locked(folder, || {
-                let path = value_path(folder, &key);
-                let there = read_value(&path)?;
-                if there.as_ref().map(|v| v.revision) != expected {
-                    return Ok(PutOutcome::Conflict(there));
+                let path = values_path(folder, &values);
+                let mut stored = read_values(&path)?;
+                if stored.revision != revision {
+                    return Ok(PutOutcome::Changed);
                 }
-                let revision = expected.unwrap_or(0).saturating_add(1);
-                let text = serde_json::to_vec(&Stored { revision, bytes })?;
+                stored.revision = stored.revision.saturating_add(1);
+                stored.values.insert(name, bytes);
+                let text = serde_json::to_vec(&stored)?;
+                if text.len() > FOLDER_BYTES_MAX {
+                    return Err(io::Error::other("the folder of values is full"));
+                }
                 write_whole(&path, &text, false)?;
-                Ok(PutOutcome::Done(revision))
+                Ok(PutOutcome::Done)
             })
         };
         self.blocking(put).await

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::snapshot::{self, Differ, Snapshot};
 use super::{
-    Announcement, Directory, DirectoryHealth, Error, HINTS_MAX, PutOutcome, UPDATES_MAX, Update, Value, check_key,
-    check_value,
+    Announcement, Directory, DirectoryHealth, Error, HINTS_MAX, Listing, PutOutcome, UPDATES_MAX, Update, VALUES_MAX,
+    check_name, check_value,
 };
 
 /// What the nodes of one process share. Cheap to clone.
@@ -28,7 +28,8 @@ struct Hub {
 struct State {
     snapshot: Snapshot,
     rosters: BTreeMap<u64, Vec<u8>>,
-    values: BTreeMap<String, Value>,
+    /// By folder; the revision is that of the folder's last change.
+    folders: BTreeMap<String, Listing>,
     revision: u64,
 }
 
@@ -143,22 +144,34 @@ impl Directory for MemoryDirectory {
         })
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Value>, Error> {
-        check_key(key)?;
-        Ok(self.hub.0.state.lock().values.get(key).cloned())
+    async fn list(&self, folder: &str) -> Result<Listing, Error> {
+        check_name(folder)?;
+        Ok(self.hub.0.state.lock().folders.get(folder).cloned().unwrap_or_default())
     }
 
-    async fn put_if(&self, key: &str, expected: Option<u64>, bytes: &[u8]) -> Result<PutOutcome, Error> {
-        check_key(key)?;
+    async fn put_unless_changed(
+        &self,
+        folder: &str,
+        revision: u64,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<PutOutcome, Error> {
+        check_name(folder)?;
+        check_name(name)?;
         check_value(bytes)?;
-        Ok(self.hub.change(|state| {
-            let there = state.values.get(key).cloned();
-            if there.as_ref().map(|v| v.revision) != expected {
-                return PutOutcome::Conflict(there);
+        self.hub.change(|state| {
+            let now = state.revision;
+            let there = state.folders.entry(folder.into()).or_default();
+            if there.revision != revision {
+                return Ok(PutOutcome::Changed);
             }
-            state.values.insert(key.into(), Value { revision: state.revision, bytes: bytes.to_vec() });
-            PutOutcome::Done(state.revision)
-        }))
+            if there.values.len() >= VALUES_MAX && !there.values.contains_key(name) {
+                return Err(Error::Invalid(format!("the folder {folder} is full")));
+            }
+            there.revision = now;
+            there.values.insert(name.into(), bytes.to_vec());
+            Ok(PutOutcome::Done)
+        })
     }
 
     fn health(&self) -> DirectoryHealth {
