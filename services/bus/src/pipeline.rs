@@ -271,6 +271,8 @@ pub struct SigningKeys {
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
+    tails: Arc<Tails>,
+    has_rules: bool,
     due: watch::Receiver<Option<Timestamp>>,
     running: Arc<Mutex<Option<Running>>>,
 }
@@ -317,7 +319,10 @@ impl Handle {
     pub async fn store(&self, checked: Checked) -> oneshot::Receiver<Stored> {
         let (reply, answer) = oneshot::channel();
         let urgent = checked.header.log.lane == Lane::Urgent;
-        let haste = if checked.header.kind == Kind::DeliveryReport { Haste::Soon } else { Haste::Now };
+        // Where neither rules nor a watcher wait for it, its holder has it.
+        let waited_for = self.has_rules || self.tails.is_watched();
+        let in_haste = waited_for && checked.header.kind != Kind::DeliveryReport;
+        let haste = if in_haste { Haste::Now } else { Haste::Soon };
         let work = Work::Replica { checked: Box::new(checked), reply };
         // When the pipeline has ended the reply is dropped, and the caller sees that.
         let _ended = self.enqueue(work, urgent, haste).await;
@@ -419,10 +424,11 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
         failed,
         ended_in_order: AtomicBool::new(false),
     });
+    let has_rules = parts.derive.is_some();
     let mut committer = Committer {
         parts,
         current,
-        tails,
+        tails: Arc::clone(&tails),
         shared: Arc::clone(&shared),
         due: due_sender,
         deferred: VecDeque::new(),
@@ -437,7 +443,7 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
     } else {
         Running::Task(tokio::spawn(committer.run_as_task()))
     };
-    Ok(Handle { shared, due, running: Arc::new(Mutex::new(Some(running))) })
+    Ok(Handle { shared, tails, has_rules, due, running: Arc::new(Mutex::new(Some(running))) })
 }
 
 /// Why a node's state could not be taken up.

@@ -43,6 +43,8 @@ use stream::{Stream, reason_of};
 const CREDIT: u32 = 4 << 20;
 /// Credit is given back in pieces of at least this many bytes.
 const CREDIT_STEP: u32 = 64 << 10;
+/// Less than that is given back after this long, so that a record costs no message of its own in return.
+const CREDIT_REST: Duration = Duration::from_millis(100);
 /// How many records of one log are on their way to the disk at once.
 const IN_FLIGHT_MAX: usize = 256;
 /// The longest pause between attempts.
@@ -399,6 +401,7 @@ impl Task {
             requests,
             in_flight: FuturesOrdered::new(),
             returned: 0,
+            return_at: None,
             last: after.map(|position| position.place()),
         }
         .run(messages)

@@ -134,6 +134,11 @@ impl Tails {
         self.last.subscribe()
     }
 
+    /// Whether anybody here waits for what comes.
+    pub fn is_watched(&self) -> bool {
+        self.last.receiver_count() > 0
+    }
+
     /// The records of a log after a place, from memory; `None` when memory does not reach back that far.
     pub fn recent(&self, log: &LogId, after: (u64, u64), count_max: usize) -> Option<Vec<Entry>> {
         let logs = self.logs.read();

@@ -37,6 +37,11 @@ pub(super) fn escape_attribute(text: &str) -> String {
     out
 }
 
+/// Whether a character of text stands for itself.
+fn is_plain(c: char) -> bool {
+    !matches!(c, '&' | '<' | '>' | '\u{0}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}')
+}
+
 /// Appends one character of text; false when XML cannot hold it.
 fn push_escaped(out: &mut String, c: char) -> bool {
     match c {
@@ -187,15 +192,19 @@ impl Writer {
 
     fn text(&mut self, name: &'static str, text: &str) {
         self.indent();
-        self.out.push_str(&format!("<{name}>"));
-        let mut whole = true;
-        for c in text.chars() {
+        self.out.extend(["<", name, ">"]);
+        let (mut whole, mut rest) = (true, text);
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| !is_plain(*c)) {
+            let (plain, special) = rest.split_at(at);
+            self.out.push_str(plain);
             whole &= push_escaped(&mut self.out, c);
+            rest = special.split_at(c.len_utf8()).1;
         }
+        self.out.push_str(rest);
         if !whole {
             self.lost.push(format!("{}.{name}", self.path.join(".")));
         }
-        self.out.push_str(&format!("</{name}>\n"));
+        self.out.extend(["</", name, ">\n"]);
     }
 
     fn indent(&mut self) {

@@ -13,9 +13,10 @@ use futures::stream::FuturesOrdered;
 use futures::{FutureExt as _, StreamExt as _};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{CALL_WITHIN, CREDIT_STEP, End, IN_FLIGHT_MAX, RELAY_TURN, ROSTERS_MAX, SILENCE_MAX, Task};
+use super::{CALL_WITHIN, CREDIT_REST, CREDIT_STEP, End, IN_FLIGHT_MAX, RELAY_TURN, ROSTERS_MAX, SILENCE_MAX, Task};
 use crate::checkpoint;
 use crate::metrics::OriginLabel;
 use crate::pipeline::Stored;
@@ -55,6 +56,8 @@ pub(super) struct Stream<'t> {
     pub(super) in_flight: FuturesOrdered<Waiting>,
     /// Credit that is durable and not yet given back.
     pub(super) returned: u32,
+    /// When it is given back, however little it is.
+    pub(super) return_at: Option<Instant>,
     /// The place of the last record that came, or from which the stream began.
     pub(super) last: Option<(u64, u64)>,
 }
@@ -67,6 +70,13 @@ impl Stream<'_> {
         let own = self.task.origin == self.task.parts.origin;
         loop {
             let room = self.in_flight.len() < IN_FLIGHT_MAX;
+            let rest = self.return_at;
+            let rested = async move {
+                match rest {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -90,6 +100,11 @@ impl Stream<'_> {
                     }
                 }
                 () = &mut turn, if !self.by_origin && !own => return End::InOrder,
+                () = rested => {
+                    if let Some(end) = self.give_back().await {
+                        return end;
+                    }
+                }
                 // The origin is back, or has moved.
                 () = &mut wake, if !self.by_origin && !own => return End::InOrder,
             }
@@ -161,16 +176,10 @@ impl Stream<'_> {
         match done.stored {
             Stored::Durable => {
                 self.returned = self.returned.saturating_add(done.bytes);
-                if self.returned >= CREDIT_STEP || self.in_flight.is_empty() {
-                    let credit = wire::PullCredit {
-                        credit_bytes: std::mem::take(&mut self.returned),
-                        durable: self.task.tail().map(|tail| record::position_to_wire(&self.task.log, &tail)),
-                    };
-                    let message = wire::PullRequest { kind: Some(wire::pull_request::Kind::Credit(credit)) };
-                    if self.requests.send(message).await.is_err() {
-                        return Some(End::Failed("the holder closed the stream".into()));
-                    }
+                if self.returned >= CREDIT_STEP {
+                    return self.give_back().await;
                 }
+                self.return_at.get_or_insert_with(|| Instant::now() + CREDIT_REST);
                 None
             }
             Stored::Refused(Refusal::Fork { .. }) => {
@@ -183,6 +192,18 @@ impl Stream<'_> {
             Stored::Refused(refusal) => Some(End::Distrusted(refusal.to_string())),
             Stored::Failed => Some(End::Failed("the record could not be stored here".into())),
         }
+    }
+
+    /// Lets the holder send as much more as is durable here.
+    async fn give_back(&mut self) -> Option<End> {
+        self.return_at = None;
+        let credit = wire::PullCredit {
+            credit_bytes: std::mem::take(&mut self.returned),
+            durable: self.task.tail().map(|tail| record::position_to_wire(&self.task.log, &tail)),
+        };
+        let message = wire::PullRequest { kind: Some(wire::pull_request::Kind::Credit(credit)) };
+        let sent = self.requests.send(message).await;
+        sent.is_err().then(|| End::Failed("the holder closed the stream".into()))
     }
 
     /// Two records stand at one position: the other one is kept, if its origin made it.

@@ -118,7 +118,7 @@ pub async fn run(args: Args) -> Result<()> {
     let payload = xml::write(&fires.quiet()?).into_bytes();
 
     say("publish: one node, its peers away");
-    let running = project.start(&["fsd"]).await?;
+    let running = project.start("publish", &["fsd"]).await?;
     let floor = floor::Floor::start(&project, 1).await?;
     floor.publish(&payload, 20, 1).await?;
     running.publish(fires.quiet_many(20)?, 1).await?;
@@ -134,7 +134,7 @@ pub async fn run(args: Args) -> Result<()> {
 
     say("chain: fire at fsd, closure at edb, durable in the gateway");
     let floor = floor::Floor::start(&project, 3).await?;
-    let running = project.start(&["fsd", "edb", "isd"]).await?;
+    let running = project.start("chain", &["fsd", "edb", "isd"]).await?;
     running.sign_envelope().await?;
     floor.chain(&payload, 20, 1).await?;
     running.chain(fires.near_schools(20)?, 1).await?;

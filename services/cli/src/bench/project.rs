@@ -157,8 +157,8 @@ impl Project {
         Ok(path)
     }
 
-    fn config(&self, member: &str) -> Result<PathBuf> {
-        let part = self.member_json(member, &format!("data-{member}"))?;
+    fn config(&self, member: &str, data: &str) -> Result<PathBuf> {
+        let part = self.member_json(member, data)?;
         let json = if member == "isd" {
             serde_json::json!({"member": part, "gateway": {"http": "127.0.0.1:0"}})
         } else {
@@ -181,17 +181,17 @@ impl Project {
         Ok(TlsMaterial::open(files, self.roster()?, Arc::new(SystemClock))?)
     }
 
-    /// Starts the processes of these members.
-    pub(super) async fn start(&self, members: &[&str]) -> Result<Running<'_>> {
+    /// Starts the processes of these members, with empty logs of this name.
+    pub(super) async fn start(&self, name: &'static str, members: &[&str]) -> Result<Running<'_>> {
         let mut processes = BTreeMap::new();
         for member in members {
-            let config = self.config(member)?.display().to_string();
+            let config = self.config(member, &format!("{name}-data-{member}"))?.display().to_string();
             let words: &[&str] = if *member == "isd" { &["bench-part", "gateway"] } else { &["node", "run"] };
             let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             arguments.extend(["--config".to_owned(), config]);
             processes.insert((*member).to_owned(), Spawned::start(self, member, &arguments).await?);
         }
-        let running = Running { project: self, processes };
+        let running = Running { project: self, name, processes };
         if members.len() > 1 {
             running.caught_up(CHAIN_WITHIN).await?;
         }
@@ -293,6 +293,7 @@ where
 /// Running members.
 pub(super) struct Running<'p> {
     project: &'p Project,
+    name: &'static str,
     processes: BTreeMap<String, Spawned>,
 }
 
@@ -401,7 +402,7 @@ impl Running<'_> {
 
     /// The size of a member's write-ahead log, in MiB.
     pub(super) fn wal_mib(&self, member: &str) -> f64 {
-        let store = self.project.dir.join(format!("data-{member}")).join("store");
+        let store = self.project.dir.join(format!("{}-data-{member}", self.name)).join("store");
         let files = std::fs::read_dir(store).into_iter().flatten().flatten();
         let wal = files.filter(|file| file.file_name().to_string_lossy().ends_with("-wal"));
         #[allow(clippy::cast_precision_loss)]
