@@ -4,6 +4,7 @@
 
 mod etcd;
 mod kill;
+mod rotation;
 
 /// The program of a member.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_campanile-member");

@@ -19,6 +19,7 @@ use crate::files;
 use crate::out::Out;
 
 pub mod plan;
+mod succeed;
 
 const DAY_S: u64 = 24 * 60 * 60;
 
@@ -31,6 +32,10 @@ pub enum Verb {
     Request(RequestArgs),
     /// Give a node or a client a new certificate from its department's CA
     Renew(Renew),
+    /// Make the CA or the signing key that follows the present one; governance lists it beside that
+    Next(succeed::Next),
+    /// Put the next CA or signing key into the place of the present one
+    Promote(succeed::Succession),
 }
 
 /// What `pki init` takes.
@@ -110,6 +115,8 @@ pub fn run(verb: Verb, out: Out) -> Answer {
         Verb::Init(args) => init(&args, now, out),
         Verb::Request(args) => request(&args, now, out),
         Verb::Renew(args) => renew(&args, now, out),
+        Verb::Next(args) => succeed::next(&args, now, out),
+        Verb::Promote(args) => succeed::promote(&args, out),
     }
 }
 

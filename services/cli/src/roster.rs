@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use campanile_alert::{Clock as _, DepartmentId};
+use campanile_alert::{Clock as _, DepartmentId, OriginId};
 use campanile_discovery::directory::EtcdConfig;
 use campanile_discovery::envelope::Envelope;
-use campanile_discovery::pki::{Request, load_signing_key};
+use campanile_discovery::pki::{KeyRequest, Request, load_signing_key};
 use campanile_discovery::roster::{
-    Department, Draft, ROSTER_BYTES_MAX, ROSTER_TYPE, Revoked, Right, RootKeys, Roster, diff,
+    Department, Draft, KeyEnd, Lane, ROSTER_BYTES_MAX, ROSTER_TYPE, Revoked, Right, RootKeys, Roster, diff,
 };
 use campanile_discovery::{DirectoryConfig, MemoryHub, SignedRoster, SystemClock};
 use rustls::pki_types::CertificateDer;
@@ -31,6 +31,10 @@ pub enum Verb {
     Rights(RightsArgs),
     /// Revoke a certificate in a draft of the next roster
     Revoke(Revoke),
+    /// Add a CA to a department, or take one away, in a draft of the next roster
+    Ca(CaArgs),
+    /// Add a signing key to a node, or end one, in a draft of the next roster
+    Key(KeyArgs),
     /// Add governance signatures to a draft
     Sign(Sign),
     /// Say in sentences what changed between two rosters or drafts
@@ -90,6 +94,42 @@ pub struct Revoke {
     department: DepartmentId,
     /// Its serial number in hexadecimal digits
     serial: String,
+    #[command(flatten)]
+    edit: Edit,
+}
+
+/// What `roster ca` takes.
+#[derive(Debug, clap::Args)]
+pub struct CaArgs {
+    /// The department
+    #[arg(value_parser = crate::alert::department)]
+    department: DepartmentId,
+    /// The certificate to list beside the others
+    #[arg(long, value_name = "FILE", required_unless_present = "remove", conflicts_with = "remove")]
+    add: Option<PathBuf>,
+    /// The certificate to list no longer
+    #[arg(long, value_name = "FILE")]
+    remove: Option<PathBuf>,
+    #[command(flatten)]
+    edit: Edit,
+}
+
+/// What `roster key` takes.
+#[derive(Debug, clap::Args)]
+pub struct KeyArgs {
+    /// The request to list a key, from `pki next`
+    #[arg(long, value_name = "FILE", required_unless_present = "end", conflicts_with = "end")]
+    add: Option<PathBuf>,
+    /// The id of a key to end; it stays listed, for the records that it signed
+    #[arg(long, value_name = "KEY", requires = "origin")]
+    end: Option<String>,
+    /// Whose key ends: `edb/node-1`
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    /// The last position that it is good for, as `status` shows the end of each log: `edb/node-1:urgent:EPOCH:SEQ`, once
+    /// for each lane; absent means that no record which it signed counts
+    #[arg(long, value_name = "POSITION", requires = "end")]
+    at: Vec<String>,
     #[command(flatten)]
     edit: Edit,
 }
@@ -176,6 +216,8 @@ pub async fn run(verb: Verb, out: Out) -> Answer {
                 Ok(())
             })
         }
+        Verb::Ca(args) => ca(&args, out),
+        Verb::Key(args) => key(&args, out),
         Verb::Sign(args) => sign(&args, out),
         Verb::Diff(args) => {
             let lines = diff(&read(&args.old)?.1, &read(&args.new)?.1);
@@ -218,6 +260,68 @@ fn add(args: &Add, out: Out) -> Answer {
         ));
     }
     edit(&args.edit, out, |draft| Ok(request.add_to(draft, rights)?))
+}
+
+fn ca(args: &CaArgs, out: Out) -> Answer {
+    let read = |path: &PathBuf| {
+        let pem = files::read_text(path)?;
+        CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| failure(format!("{} is no certificate in PEM", path.display()), "give the CA's ca.pem"))?;
+        anyhow::Ok(pem)
+    };
+    let (add, remove) = (args.add.as_ref().map(read).transpose()?, args.remove.as_ref().map(read).transpose()?);
+    if let Some(pem) = &add {
+        out.note(format!(
+            "CA of {}: {}; compare it with the department by another way",
+            args.department,
+            fingerprint(pem)
+        ));
+    }
+    edit(&args.edit, out, |draft| {
+        match (add, remove) {
+            (Some(pem), _) => draft.add_ca(&args.department, pem)?,
+            (None, pem) => draft.remove_ca(&args.department, &pem.unwrap_or_default())?,
+        }
+        Ok(())
+    })
+}
+
+fn key(args: &KeyArgs, out: Out) -> Answer {
+    if let Some(path) = &args.add {
+        let request = KeyRequest::verify(&files::read(path)?)
+            .with_context(|| format!("the request {} was refused", path.display()))
+            .next("have the department make a new one with `campanile pki next`")?;
+        out.note(format!(
+            "key {} of {}; compare it with the department by another way",
+            request.key.id, request.origin
+        ));
+        return edit(&args.edit, out, |draft| Ok(request.add_to(draft)?));
+    }
+    let origin: OriginId = args.origin.as_deref().unwrap_or_default().parse().next("write --origin edb/node-1")?;
+    let id = args.end.as_deref().unwrap_or_default().parse().next("copy the key's id from `campanile roster show`")?;
+    let mut until = args.at.iter().map(|text| key_end(&origin, text)).collect::<anyhow::Result<Vec<_>>>()?;
+    if until.is_empty() {
+        until.push(KeyEnd { lane: Lane::Urgent, epoch: 0, seq: 0 });
+    }
+    edit(&args.edit, out, |draft| Ok(draft.end_key(&origin, id, until)?))
+}
+
+/// `edb/node-1:urgent:1764000000000:17`.
+fn key_end(origin: &OriginId, text: &str) -> anyhow::Result<KeyEnd> {
+    let parsed = || {
+        let mut parts = text.strip_prefix(origin.to_string().as_str())?.strip_prefix(':')?.split(':');
+        let lane = match parts.next()? {
+            "urgent" => Lane::Urgent,
+            "routine" => Lane::Routine,
+            "exercise" => Lane::Exercise,
+            _ => return None,
+        };
+        let (epoch, seq) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next().is_none().then_some(KeyEnd { lane, epoch, seq })
+    };
+    parsed().ok_or_else(|| {
+        failure(format!("{text:?} is no position of {origin}"), "copy the end of each log from `campanile status`")
+    })
 }
 
 /// Begins a draft after the roster in force, changes it, and writes it without signatures.
@@ -407,9 +511,13 @@ fn read_rights(path: &Path) -> anyhow::Result<Vec<Right>> {
 
 /// SHA-256 of each CA certificate of a department, as people compare it.
 pub fn fingerprints(department: &Department) -> Vec<String> {
-    let print = |pem: &String| match CertificateDer::from_pem_slice(pem.as_bytes()) {
+    department.cas.iter().map(|pem| fingerprint(pem)).collect()
+}
+
+/// SHA-256 of a certificate in PEM, as people compare it.
+pub fn fingerprint(pem: &str) -> String {
+    match CertificateDer::from_pem_slice(pem.as_bytes()) {
         Ok(der) => hex::encode(Sha256::digest(&der)),
         Err(_) => "not a certificate".to_owned(),
-    };
-    department.cas.iter().map(print).collect()
+    }
 }

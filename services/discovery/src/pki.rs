@@ -31,9 +31,11 @@ use crate::tls::IdentityFiles;
 
 mod issue;
 mod request;
+mod succeed;
 
 pub use issue::{Leaf, renew_client, renew_node};
 pub use request::{REQUEST_BYTES_MAX, REQUEST_TYPE, Request, RequestError};
+pub use succeed::{KeyRequest, next_ca, next_key, promote_ca, promote_key};
 
 /// How far before the given instant certificates begin, so that a clock a little behind does not refuse them.
 const BACKDATE: Duration = Duration::from_secs(300);
