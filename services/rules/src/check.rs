@@ -9,12 +9,18 @@ use serde_saphyr::{Location, Spanned};
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{Diagnostic, Gravity, Refusal, nearest};
-use crate::document::{PackDoc, PeriodDoc, RuleDoc, TextDoc, TextsDoc, Word};
-use crate::engine::PLACEHOLDERS;
+use crate::document::{PackDoc, PeriodDoc, RuleDoc, Word};
 use crate::pack::RULES_MAX;
-use crate::{DataRef, Pack, RowSpec, Text};
+use crate::{DataRef, Pack, RowSpec};
 
+mod effect;
 mod rule;
+mod table;
+mod texts;
+mod whole;
+
+/// The bytes of files beside a pack, by the name that it gives them.
+pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// The longest pack, in bytes.
 pub(crate) const BYTES_MAX: usize = 1 << 20;
@@ -28,13 +34,31 @@ impl Pack {
     /// # Errors
     /// [`Refusal`] with everything that was found, when there is at least one error.
     pub fn parse(text: &str) -> Result<(Self, Vec<Diagnostic>), Refusal> {
+        Self::parse_with(text, &Files::new())
+    }
+
+    /// Reads and checks a pack whose tables are in files beside it: their bytes, by the name that the pack gives.
+    /// [`Pack::files_of`] says which are wanted.
+    ///
+    /// # Errors
+    /// [`Refusal`] as [`Pack::parse`], also when a file is missing.
+    pub fn parse_with(text: &str, files: &Files) -> Result<(Self, Vec<Diagnostic>), Refusal> {
         let mut check = Check { vocabulary: vocabulary::v1(), found: Vec::new() };
-        let pack = check.pack(text);
+        let pack = check.pack(text, files);
         check.found.sort();
         match pack {
             Some(pack) if check.found.iter().all(|found| found.gravity == Gravity::Warning) => Ok((pack, check.found)),
             _ => Err(Refusal(check.found)),
         }
+    }
+}
+
+impl Pack {
+    /// The table files that a pack names; empty also for a text that is no pack.
+    pub fn files_of(text: &str) -> Vec<String> {
+        let document: Result<PackDoc, _> = serde_saphyr::from_str(text);
+        let rules = document.map(|document| document.rules).unwrap_or_default();
+        rules.into_iter().filter_map(|rule| rule.table?.file).collect()
     }
 }
 
@@ -49,10 +73,11 @@ struct Scope<'a> {
     owner: Option<DepartmentId>,
     document: &'a PackDoc,
     offset_minutes: i32,
+    files: &'a Files,
 }
 
 impl Check {
-    fn pack(&mut self, text: &str) -> Option<Pack> {
+    fn pack(&mut self, text: &str, files: &Files) -> Option<Pack> {
         if text.len() > BYTES_MAX {
             self.report(Location::UNKNOWN, "E003", format!("the pack is longer than {BYTES_MAX} bytes"), None);
             return None;
@@ -76,24 +101,46 @@ impl Check {
             let message = format!("data set {name} is in a file of unknown format");
             self.word(&data.file, "E003", message, Some("use .json, .csv or .geojson".into()));
         }
-        let scope = Scope { owner: owner.clone(), document: &document, offset_minutes };
+        let schedule = self.schedule(&document);
+        let areas = document.areas.iter();
+        let areas = areas.filter_map(|(name, area)| Some((name.clone(), self.area(area)?))).collect();
+        let scope = Scope { owner: owner.clone(), document: &document, offset_minutes, files };
         let mut seen = BTreeSet::new();
-        let mut rules = Vec::new();
+        let (mut rules, mut suppressions) = (Vec::new(), Vec::new());
         for (index, rule) in document.rules.iter().enumerate() {
             if !seen.insert(rule.rule.value.as_str()) {
                 self.word(&rule.rule, "E012", format!("rule {} stands twice", rule.rule.value), None);
             }
-            let digest = rule_digest(&raw, index, &rule.then.text.value);
-            rules.extend(self.rule(rule, &scope, digest));
+            match &rule.suppress {
+                Some(suppress) => {
+                    self.identity(rule, &scope);
+                    suppressions.extend(self.suppression(rule, suppress, &scope));
+                }
+                None => {
+                    let digest = rule_digest(&raw, index, rule, files);
+                    rules.extend(self.rule(rule, &scope, digest));
+                }
+            }
         }
-        let digest = Sha256::digest(canonical(&raw)).into();
+        self.together(&rules, &suppressions, &document);
+        let mut hash = Sha256::new();
+        hash.update(canonical(&raw));
+        for file in document.rules.iter().filter_map(|rule| files.get(rule.table.as_ref()?.file.as_ref()?)) {
+            hash.update(Sha256::digest(file));
+        }
+        let digest = hash.finalize().into();
         Some(Pack {
             name: document.pack.value.clone(),
             owner: owner?,
             digest,
             data,
             utc_offset_minutes: offset_minutes,
+            schedule,
+            kinds: table::kinds(&document),
+            areas,
+            params: document.params.clone(),
             rules,
+            suppressions,
         })
     }
 
@@ -247,62 +294,6 @@ impl Check {
         let next_day = |at: Timestamp| at.checked_add(jiff::SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX);
         (from, to.map(next_day))
     }
-
-    /// The texts of a rule; both official languages are required, and each says what, where, what to do, and how it ends.
-    fn texts(&mut self, texts: &Spanned<TextsDoc>, per_target: bool) -> Vec<(String, Text)> {
-        let languages = [
-            ("zh-Hant", &texts.value.zh_hant, true),
-            ("zh-Hans", &texts.value.zh_hans, false),
-            ("en", &texts.value.en, true),
-        ];
-        let mut out = Vec::new();
-        for (language, text, required) in languages {
-            match text {
-                Some(text) => out.extend(self.text(texts, language, text, per_target).map(|t| (language.into(), t))),
-                None if required => self.word(texts, "E091", format!("the text in {language} is missing"), None),
-                None => {}
-            }
-        }
-        out
-    }
-
-    fn text(&mut self, at: &Spanned<TextsDoc>, language: &str, text: &TextDoc, per_target: bool) -> Option<Text> {
-        let fields = [("headline", &text.headline), ("instruction", &text.instruction), ("retract", &text.retract)];
-        for (field, word) in fields {
-            match word {
-                Some(word) if !word.value.trim().is_empty() => self.placeholders(word, field),
-                _ => self.word(at, "E091", format!("the {field} in {language} is missing"), None),
-            }
-        }
-        if let Some(word) = &text.description {
-            self.placeholders(word, "description");
-        }
-        if let Some(word) = text.headline.as_ref().filter(|word| per_target && !word.value.contains("{target.name}")) {
-            let help = "write {target.name} where the name belongs".to_string();
-            self.word(word, "E091", format!("the headline in {language} does not say where"), Some(help));
-        }
-        Some(Text {
-            headline: text.headline.as_ref()?.value.clone(),
-            instruction: text.instruction.as_ref()?.value.clone(),
-            description: text.description.as_ref().map(|word| word.value.clone()),
-            retract: text.retract.as_ref()?.value.clone(),
-        })
-    }
-
-    fn placeholders(&mut self, word: &Word, field: &str) {
-        for part in word.value.split('{').skip(1) {
-            let name = part.split_once('}').map(|(name, _)| format!("{{{name}}}"));
-            let fits = |name: &String| {
-                // When a message is retracted its causes may be forgotten, so only the target can be named.
-                PLACEHOLDERS.contains(&name.as_str()) && (field != "retract" || name.starts_with("{target."))
-            };
-            if !name.as_ref().is_some_and(fits) {
-                let help = format!("known are {}", PLACEHOLDERS.join(", "));
-                let shown = name.unwrap_or_else(|| "{".into());
-                self.word(word, "E004", format!("the {field} cannot fill in `{shown}`"), Some(help));
-            }
-        }
-    }
 }
 
 fn data_ref(data: &crate::document::DataDoc) -> DataRef {
@@ -312,8 +303,7 @@ fn data_ref(data: &crate::document::DataDoc) -> DataRef {
             key_field: data.key.field.clone(),
             key_first: data.key.first,
             names: data.name.iter().map(|(tag, column)| (tag.clone(), column.clone())).collect(),
-            lat: data.position.lat.clone(),
-            lon: data.position.lon.clone(),
+            position: data.position.as_ref().map(|position| (position.lat.clone(), position.lon.clone())),
         },
     }
 }
@@ -335,12 +325,21 @@ fn canonical(value: &Value) -> String {
 }
 
 /// See [`crate::Rule::digest`].
-fn rule_digest(raw: &Value, index: usize, text: &str) -> [u8; 32] {
+fn rule_digest(raw: &Value, index: usize, rule: &RuleDoc, files: &Files) -> [u8; 32] {
     let part = |name: &str| raw.get(name).cloned().unwrap_or(Value::Null);
-    let rule = raw.get("rules").and_then(|rules| rules.get(index)).cloned().unwrap_or(Value::Null);
-    let texts = raw.get("texts").and_then(|texts| texts.get(text)).cloned().unwrap_or(Value::Null);
-    let whole = Value::Array(vec![part("pack"), part("owner"), part("vocabulary"), part("params"), texts, rule]);
-    Sha256::digest(canonical(&whole)).into()
+    let written = raw.get("rules").and_then(|rules| rules.get(index)).cloned().unwrap_or(Value::Null);
+    let text = |name: &str| raw.get("texts").and_then(|texts| texts.get(name)).cloned().unwrap_or(Value::Null);
+    let then = rule.then.as_ref();
+    let named = then.and_then(|then| then.text.as_ref()).map_or(Value::Null, |word| text(&word.value));
+    let mut parts = vec![part("pack"), part("owner"), part("vocabulary"), part("params"), named, written];
+    if let Some(table) = &rule.table {
+        let texts = then.into_iter().flat_map(|then| then.texts.values()).map(|word| text(&word.value));
+        parts.push(Value::Array(texts.collect()));
+        parts.extend(["sessions", "kinds", "areas", "calendar"].map(part));
+        let file = table.file.as_ref().and_then(|file| files.get(file));
+        parts.extend(file.map(|bytes| Value::from(hex::encode(Sha256::digest(bytes)))));
+    }
+    Sha256::digest(canonical(&Value::Array(parts))).into()
 }
 
 /// The message types that may be a cause.

@@ -67,10 +67,14 @@ pub enum Fault {
 /// chain if it is longer than [`DEPTH_MAX`]. Empty means that every cascade ends. The order of `manifests` does not
 /// matter.
 pub fn check_federation(manifests: &[Manifest]) -> Vec<Fault> {
-    let mut nodes: BTreeMap<&str, (&DepartmentId, &ManifestRule)> = BTreeMap::new();
+    // A table stands once for each thing it issues, so an id alone is no duplicate.
+    let mut nodes: BTreeMap<(&str, &str), (&DepartmentId, &ManifestRule)> = BTreeMap::new();
+    let mut packs: BTreeMap<&str, (&DepartmentId, &str)> = BTreeMap::new();
     let mut faults = Vec::new();
     for (manifest, rule) in manifests.iter().flat_map(|m| m.rules.iter().map(move |rule| (m, rule))) {
-        if nodes.insert(&rule.id, (&manifest.department, rule)).is_some() {
+        let pack = (&manifest.department, manifest.pack.as_str());
+        let elsewhere = packs.insert(&rule.id, pack).is_some_and(|other| other != pack);
+        if nodes.insert((&rule.id, &rule.effect), (&manifest.department, rule)).is_some() || elsewhere {
             faults.push(Fault::Duplicate(rule.id.clone()));
         }
     }

@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 mod format;
 
+pub(crate) use format::table;
+
 pub use format::{Error, Format};
 
 /// The most rows in one data set.
@@ -30,10 +32,9 @@ pub struct RowSpec {
     pub key_first: Option<usize>,
     /// The columns of the name, by language tag.
     pub names: BTreeMap<String, String>,
-    /// The column of the latitude in degrees; ignored for GeoJSON points.
-    pub lat: String,
-    /// The column of the longitude in degrees; ignored for GeoJSON points.
-    pub lon: String,
+    /// The columns of the latitude and the longitude in degrees; ignored for GeoJSON points, and absent for a list that
+    /// has no place.
+    pub position: Option<(String, String)>,
 }
 
 /// One target: all rows with its key.
@@ -43,7 +44,7 @@ pub struct Site {
     pub key: String,
     /// Its name by language tag, from its first row.
     pub names: BTreeMap<String, String>,
-    /// Its positions, each once, in the order of the file; at least one.
+    /// Its positions, each once, in the order of the file; none for a list that has no place.
     pub points: Vec<Point>,
     /// Every column's values over its rows, as text.
     pub columns: BTreeMap<String, BTreeSet<String>>,
@@ -107,7 +108,7 @@ impl DataSet {
                 points: Vec::new(),
                 columns: BTreeMap::new(),
             });
-            if !site.points.contains(&point) {
+            if let Some(point) = point.filter(|point| !site.points.contains(point)) {
                 site.points.push(point);
             }
             for (column, value) in row {

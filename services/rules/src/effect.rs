@@ -1,5 +1,6 @@
 //! What the engine gives back: the messages to publish, the rows to store, and a sentence about each decision.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use campanile_alert::{Alert, AlertId, OriginId, World};
@@ -87,4 +88,6 @@ pub struct Outcome {
     pub state: Vec<StateRow>,
     /// One sentence for each rule that was considered, in order.
     pub notes: Vec<Decision>,
+    /// The rows of tables that decided, by rule and index, and the rules by which an effect gave way: for coverage.
+    pub used: BTreeSet<(String, Option<usize>)>,
 }

@@ -17,17 +17,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use campanile_alert::{AlertId, DepartmentId, Timestamp, Vocabulary, World, vocabulary};
+use jiff::civil::Date;
 
 use self::state::{CandidateKey, Lineage, State};
+use crate::calendar::Schedule;
 use crate::{
-    Classification, DataSets, Decision, Effect, EffectKey, Fault, Input, InputKind, Manifest, Outcome, Pack, Rule,
-    RuleRef, Sentence, Verdict, check_federation,
+    Classification, DataSet, DataSets, Decision, Effect, EffectKey, Fault, Input, InputKind, Manifest, Outcome, Pack,
+    Rule, RuleRef, Sentence, Suppression, Verdict, check_federation,
 };
 
+mod absence;
+mod facts;
+mod giving_way;
 mod matching;
 mod message;
 mod permit;
 mod person;
+mod rows;
 mod state;
 mod truth;
 mod views;
@@ -81,6 +87,17 @@ struct Active {
     rule: Rule,
     reference: RuleRef,
     utc_offset_minutes: i32,
+    frame: Arc<Frame>,
+}
+
+/// What the rules of a pack share.
+#[derive(Debug)]
+struct Frame {
+    schedule: Schedule,
+    /// The days on which no session is held.
+    free: BTreeSet<Date>,
+    kinds: BTreeMap<String, Sentence>,
+    params: BTreeMap<String, u32>,
 }
 
 /// The rules of one department at work.
@@ -92,6 +109,8 @@ pub struct Engine {
     vocabulary: &'static Vocabulary,
     manifests: Vec<Manifest>,
     rules: BTreeMap<String, Arc<Active>>,
+    /// Which of the department's effects give way to which.
+    suppressions: Vec<Suppression>,
     /// The ids of the rules that wait for an event.
     waiting: BTreeMap<String, Vec<String>>,
     /// Events that a conflict may need: the antonyms of what the rules issue.
@@ -117,7 +136,7 @@ impl Engine {
         if let Some(fault) = check_federation(&manifests).into_iter().next() {
             return Err(Error::Federation(fault));
         }
-        let mut rules = BTreeMap::new();
+        let (mut rules, mut suppressions) = (BTreeMap::new(), Vec::new());
         for pack in packs {
             if pack.owner != department {
                 return Err(Error::Owner { pack: pack.name, owner: pack.owner, department });
@@ -128,12 +147,19 @@ impl Engine {
                     || Error::Data { pack: pack.name.clone(), data: name.clone(), file: reference.file.clone() };
                 digests.insert(name, data.get(name).ok_or_else(missing)?.digest);
             }
+            let calendar = pack.schedule.calendar.clone();
+            let free = calendar.iter().filter_map(|name| data.get(name)).flat_map(DataSet::sites);
+            let free = free.filter_map(|site| site.key.parse().ok()).collect();
+            let frame = Arc::new(Frame { schedule: pack.schedule, free, kinds: pack.kinds, params: pack.params });
+            suppressions.extend(pack.suppressions);
             for rule in pack.rules {
-                let read = rule.pick.iter().map(|pick| &pick.targets);
-                let read = read.filter_map(|name| Some((name.clone(), *digests.get(name)?))).collect();
+                let calendar = calendar.iter().filter(|_| rule.table.is_some() || rule.only_if.is_some());
+                let read: BTreeSet<&String> = rule.pick.iter().map(|pick| &pick.targets).chain(calendar).collect();
+                let read = read.into_iter().filter_map(|name| Some((name.clone(), *digests.get(name)?))).collect();
                 let reference =
                     RuleRef { id: rule.id.clone(), pack: pack.name.clone(), digest: pack.digest, data: read };
-                let active = Active { rule, reference, utc_offset_minutes: pack.utc_offset_minutes };
+                let frame = Arc::clone(&frame);
+                let active = Active { rule, reference, utc_offset_minutes: pack.utc_offset_minutes, frame };
                 rules.insert(active.rule.id.clone(), Arc::new(active));
             }
         }
@@ -141,7 +167,8 @@ impl Engine {
         let mut watched = BTreeSet::new();
         for (id, active) in &rules {
             waiting.entry(active.rule.cause.event.clone()).or_default().push(id.clone());
-            watched.extend(vocabulary.event(&active.rule.then.issue).iter().flat_map(|e| e.antonyms.iter().cloned()));
+            let issued = active.rule.issues().into_iter().filter_map(|issue| vocabulary.event(issue));
+            watched.extend(issued.flat_map(|event| event.antonyms.iter().cloned()));
         }
         let state = State::default();
         let (lineages, messages) = (BTreeMap::new(), BTreeMap::new());
@@ -152,6 +179,7 @@ impl Engine {
             vocabulary,
             manifests,
             rules,
+            suppressions,
             waiting,
             watched,
             against: BTreeSet::new(),
@@ -191,6 +219,7 @@ impl Engine {
         if self.state.now() != Some(step.now) {
             self.state.time.put((), step.now);
         }
+        self.hear(input, &step);
         self.run_timers(&mut step);
         match &input.kind {
             InputKind::Tick { .. } => {}
@@ -200,10 +229,12 @@ impl Engine {
                 self.pause(input, rule, reason, *until, by, &mut step);
             }
             InputKind::Resume { rule, by } => self.resume(input, rule, by, &mut step),
+            InputKind::Notice { areas } => self.notice(input, areas, &mut step),
+            InputKind::Heard => {}
             InputKind::Envelope(envelope) => self.open_envelope(input, envelope, &mut step),
         }
         self.settle(&mut step);
-        Outcome { effects: step.effects, state: self.state.drain(), notes: step.notes }
+        Outcome { effects: step.effects, state: self.state.drain(), notes: step.notes, used: step.used }
     }
 
     /// The next instant at which [`InputKind::Tick`] is wanted; `None` when nothing waits for time to pass. It may lie
@@ -255,7 +286,8 @@ impl Engine {
             let candidate = self.state.candidates.due(now).map(|(at, key)| (at, Timer::Candidate(key)));
             let effect = self.state.effects.due(now).map(|(at, key)| (at, Timer::Effect(key)));
             let ended = self.state.ended.due(now).map(|(at, key)| (at, Timer::Ended(key)));
-            let next = [pause, known, candidate, effect, ended].into_iter().flatten();
+            let notice = self.state.notices.due(now).map(|(at, key)| (at, Timer::Notice(key)));
+            let next = [pause, known, candidate, effect, ended, notice].into_iter().flatten();
             let Some((_, timer)) = next.min_by_key(|(at, _)| *at) else { return };
             match timer {
                 Timer::Pause(key) => self.end_pause(&key, step),
@@ -264,6 +296,9 @@ impl Engine {
                 Timer::Effect(key) => self.effect_timer(&key, step),
                 Timer::Ended(message) => {
                     self.state.ended.remove(&message);
+                }
+                Timer::Notice(key) => {
+                    self.state.notices.remove(&key);
                 }
             }
         }
@@ -276,6 +311,7 @@ enum Timer {
     Candidate(CandidateKey),
     Effect(EffectKey),
     Ended(Lineage),
+    Notice(state::NoticeKey),
 }
 
 /// A message in the index of causes: the same triple in another world or department is another message.
@@ -294,6 +330,8 @@ struct Step {
     touched: BTreeSet<EffectKey>,
     effects: Vec<Effect>,
     notes: Vec<Decision>,
+    /// See [`Outcome::used`].
+    used: BTreeSet<(String, Option<usize>)>,
     /// Spatial joins already made for a cause: a thousand rules over one data set ask the tree once.
     joins: BTreeMap<([u8; 32], String, u64), BTreeSet<String>>,
 }
@@ -312,6 +350,7 @@ impl Step {
             touched: BTreeSet::new(),
             effects: Vec::new(),
             notes: Vec::new(),
+            used: BTreeSet::new(),
             joins: BTreeMap::new(),
         }
     }

@@ -4,7 +4,7 @@
 //! the same bytes. Whoever makes one (the node) has already verified the record and judged the rights of its author;
 //! a record that is not counted is never given to the engine.
 
-use campanile_alert::{Alert, DepartmentId, OriginId, Status, Timestamp, World};
+use campanile_alert::{Alert, Area, DepartmentId, OriginId, Status, Timestamp, World};
 
 use crate::Classification;
 
@@ -74,6 +74,14 @@ pub enum InputKind<'a> {
         /// The person, by roster id.
         by: String,
     },
+    /// The department of the input has told the public: a channel took its message over. Rules that wait for its
+    /// silence look at it.
+    Notice {
+        /// Where the public was told.
+        areas: Vec<Area>,
+    },
+    /// The department of the input is heard: its log has been followed up to the input's time.
+    Heard,
     /// A signed envelope: persons allow a rule, by its digest, to issue at once within its own limits.
     Envelope(Envelope),
 }

@@ -6,7 +6,9 @@
 //! Read in this order: [`Input`] (what comes in), [`Outcome`] (what goes out), [`Pack`] (what a rule is), [`DataSet`]
 //! (its targets), [`Engine`] (how it decides), [`check_federation`] (why every cascade ends).
 
+pub mod calendar;
 mod check;
+pub mod condition;
 mod cycles;
 mod data;
 mod decision;
@@ -17,9 +19,12 @@ mod engine;
 mod hexed;
 mod input;
 mod pack;
+pub mod table;
+pub mod trial;
 mod view;
 
 pub use campanile_alert::Classification;
+pub use check::Files;
 pub use cycles::{Fault, Manifest, ManifestCause, ManifestRule, check_federation};
 pub use data::{DataSet, DataSets, Error as DataError, Format, RowSpec, Site};
 pub use decision::{Decision, Sentence, Verdict};
@@ -28,8 +33,8 @@ pub use effect::{Cause, Effect, EffectKey, Outcome, RuleRef, StateRow};
 pub use engine::{Engine, Error, Options};
 pub use input::{Answer, Approval, Envelope, Input, InputKind, Signer};
 pub use pack::{
-    AfterLinger, Approve, CauseMatch, ColumnMatch, Conflict, DataRef, EnvelopeRule, Escalation, IfSilent, Limit, Pack,
-    Pick, Rule, Silence, Source, Text, Then, Until,
+    Absent, AfterLinger, Approve, CauseMatch, ColumnMatch, Conflict, DataRef, EnvelopeRule, Escalation, IfSilent,
+    Limit, NamedArea, Pack, Pick, Rule, Silence, Source, Suppression, Text, Then, Until, Validity,
 };
 pub use view::{Live, Pending, Review, Standing};
 

@@ -6,8 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_alert::{Certainty, DepartmentId, MessageType, ResponseType, Severity, Timestamp, Urgency};
+use campanile_alert::{Certainty, DepartmentId, MessageType, Polygon, ResponseType, Severity, Timestamp, Urgency};
 
+use crate::calendar::Schedule;
+use crate::condition::Condition;
+use crate::table::Table;
 use crate::{Manifest, ManifestCause, ManifestRule, RowSpec, Sentence};
 
 /// The most rules in one pack.
@@ -26,8 +29,46 @@ pub struct Pack {
     pub data: BTreeMap<String, DataRef>,
     /// The offset from UTC, in minutes, in which `sent` and the dates of the pack are written; 480 when not given.
     pub utc_offset_minutes: i32,
+    /// Its sessions and where its free days stand.
+    pub schedule: Schedule,
+    /// What a table's kinds are called, by kind.
+    pub kinds: BTreeMap<String, Sentence>,
+    /// The areas that effects without sites are issued for, by name.
+    pub areas: BTreeMap<String, NamedArea>,
+    /// Its parameters.
+    pub params: BTreeMap<String, u32>,
     /// Its rules, in the order of the file.
     pub rules: Vec<Rule>,
+    /// Which of its effects give way to which.
+    pub suppressions: Vec<Suppression>,
+}
+
+/// An area that a pack names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedArea {
+    /// What people call it.
+    pub name: Sentence,
+    /// Its edge.
+    pub polygon: Polygon,
+}
+
+/// A weaker effect that gives way while a stronger one of the department is in force for the same target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suppression {
+    /// The id, as of a rule.
+    pub id: String,
+    /// What it is called.
+    pub title: Sentence,
+    /// The texts it rests on.
+    pub sources: Vec<Source>,
+    /// The event that gives way.
+    pub effect: String,
+    /// The event it gives way to.
+    pub during: String,
+    /// The kinds that the stronger one must concern; empty means any.
+    pub kinds: BTreeSet<String>,
+    /// Whether the stronger one is sent as an Update of the weaker one; otherwise the weaker one ends with a Cancel.
+    pub supersede: bool,
 }
 
 /// A data set as the pack names it.
@@ -56,8 +97,14 @@ pub struct Rule {
     pub cause: CauseMatch,
     /// How long the conditions must hold, in seconds.
     pub hold_s: i64,
+    /// Whose silence it is about; `None` for the most.
+    pub absent: Option<Absent>,
+    /// The rows that decide what is issued, to whom; `None` for a rule that issues one thing.
+    pub table: Option<Table>,
     /// Which targets it concerns; `None` means the area of the cause itself.
     pub pick: Option<Pick>,
+    /// What must be so besides, for each target.
+    pub only_if: Option<Condition>,
     /// What it issues.
     pub then: Then,
     /// The limits within which it issues at once.
@@ -95,6 +142,8 @@ pub struct CauseMatch {
     pub certainty: Option<BTreeSet<Certainty>>,
     /// The least level on the event's scale; `None` means any.
     pub level_min: Option<u32>,
+    /// The urgencies that count; `None` means any.
+    pub urgency: Option<BTreeSet<Urgency>>,
     /// The signals that count, groups expanded; `None` means any.
     pub signals: Option<BTreeSet<String>>,
     /// The message types that count: Alert, Update or both.
@@ -112,6 +161,8 @@ pub struct Pick {
     pub within_m: Option<f64>,
     /// Columns that must be equal to something, by column.
     pub columns: BTreeMap<String, ColumnMatch>,
+    /// The most targets of one cause; more are put to persons.
+    pub at_most: Option<usize>,
 }
 
 /// What a column must be equal to.
@@ -123,11 +174,26 @@ pub enum ColumnMatch {
     CauseSite,
 }
 
+/// A department whose public notice is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// Who should have spoken.
+    pub from: BTreeSet<DepartmentId>,
+    /// How long they have, from the cause's own time, in seconds.
+    pub within_s: i64,
+}
+
 /// What a rule issues.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Then {
-    /// The vocabulary's event.
+    /// The vocabulary's event; empty for a table, whose rows say it.
     pub issue: String,
+    /// Whether it is put to officers and is not for the public.
+    pub draft: bool,
+    /// The roles that a draft is put to, and who is told next after how many seconds.
+    pub to: BTreeSet<String>,
+    /// Who is told of a draft next, after how many seconds.
+    pub next: Option<(i64, BTreeSet<String>)>,
     /// CAP severity.
     pub severity: Severity,
     /// CAP urgency.
@@ -136,8 +202,23 @@ pub struct Then {
     pub certainty: Certainty,
     /// CAP response types.
     pub responses: Vec<ResponseType>,
-    /// The texts by language tag: `zh-Hant` and `en` always, `zh-Hans` when given; in the order they are published.
-    pub texts: Vec<(String, Text)>,
+    /// The pack's area that it is issued for; `None` means the site, or the area of the cause.
+    pub area: Option<NamedArea>,
+    /// The texts by the event issued, then by language tag in the order in which the infos are written.
+    pub texts: BTreeMap<String, Vec<(String, Text)>>,
+    /// How long parts of it may be sent and how often.
+    pub validity: Validity,
+}
+
+/// When a channel may send the message: it looks at the time of sending, not of queueing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Validity {
+    /// The wall-clock time of day after which it is not sent any more.
+    pub not_after: Option<jiff::civil::Time>,
+    /// Whether it is sent only while its cause is in force.
+    pub while_cause: bool,
+    /// How often it is repeated, in seconds.
+    pub repeat_s: Option<i64>,
 }
 
 /// What people read, in one language. `{target.name}` and the like are filled in when it is issued.
@@ -151,6 +232,8 @@ pub struct Text {
     pub description: Option<String>,
     /// The headline of the Cancel.
     pub retract: String,
+    /// What is spoken, by language tag.
+    pub speech: BTreeMap<String, String>,
 }
 
 /// The limits within which a rule issues at once, if persons have signed for it.
@@ -237,6 +320,8 @@ pub struct Until {
     pub linger_s: i64,
     /// What happens then.
     pub then: AfterLinger,
+    /// Whether what was issued for a session stays to its end, once it can no longer be held after all.
+    pub latch: bool,
     /// Seconds after which it ends in any case.
     pub max_s: i64,
 }
@@ -260,20 +345,32 @@ pub struct Limit {
     pub batches_max: usize,
 }
 
+impl Rule {
+    /// The events that it may issue, in order.
+    pub fn issues(&self) -> BTreeSet<&str> {
+        self.table.as_ref().map_or_else(|| [self.then.issue.as_str()].into(), Table::issues)
+    }
+}
+
 impl Pack {
     /// The public summary: which causes lead to which effects. It holds no texts and no conditions beyond that.
     pub fn manifest(&self) -> Manifest {
-        let rule = |rule: &Rule| ManifestRule {
-            id: rule.id.clone(),
-            cause: ManifestCause { event: rule.cause.event.clone(), from: rule.cause.from.iter().cloned().collect() },
-            effect: rule.then.issue.clone(),
-            depth_max: rule.cause.depth_max + 1,
+        // A table that issues several things stands once for each of them.
+        let rule = |rule: &Rule| -> Vec<ManifestRule> {
+            let from = || rule.cause.from.iter().cloned().collect();
+            let one = |effect: &str| ManifestRule {
+                id: rule.id.clone(),
+                cause: ManifestCause { event: rule.cause.event.clone(), from: from() },
+                effect: effect.into(),
+                depth_max: rule.cause.depth_max + 1,
+            };
+            rule.issues().into_iter().map(one).collect()
         };
         Manifest {
             department: self.owner.clone(),
             pack: self.name.clone(),
             digest: self.digest,
-            rules: self.rules.iter().map(rule).collect(),
+            rules: self.rules.iter().flat_map(rule).collect(),
         }
     }
 }

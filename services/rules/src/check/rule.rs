@@ -2,42 +2,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_alert::{Certainty, MessageType, ResponseType, Severity, Urgency};
+use campanile_alert::{Certainty, MessageType, Urgency};
 
 use super::{Check, Scope, message_type, place};
-use crate::document::{ApproveDoc, CauseDoc, EnvelopeDoc, LevelDoc, PickDoc, RuleDoc, ThenDoc, UntilDoc, Word};
+use crate::document::{ApproveDoc, CauseDoc, EnvelopeDoc, LevelDoc, PickDoc, RuleDoc, UntilDoc, Word};
 use crate::{
     AfterLinger, Approve, CauseMatch, ColumnMatch, Conflict, DEPTH_MAX, EnvelopeRule, Escalation, IfSilent, Limit,
-    Pick, Rule, Sentence, Silence, Source, Then, Until,
+    Pick, Rule, Sentence, Silence, Source, Until,
 };
 
 impl Check {
     /// The rule, or `None` after at least one finding that is an error.
     pub(super) fn rule(&mut self, doc: &RuleDoc, scope: &Scope<'_>, digest: [u8; 32]) -> Option<Rule> {
         let id = &doc.rule;
-        let prefix = scope.owner.as_ref().map(|owner| format!("{owner}."));
-        if let Some(prefix) = prefix.filter(|prefix| !id.value.starts_with(prefix)) {
-            let help = format!("begin it with `{prefix}`");
-            self.word(id, "E012", format!("rule `{}` does not belong to the pack's owner", id.value), Some(help));
-        }
-        if doc.source.is_empty() {
-            let help = "add `source: [{text: …, url: …}]`".to_string();
-            self.report(place(doc), "E060", format!("rule {} cites no source", id.value), Some(help));
-        }
+        self.identity(doc, scope);
         let (effective_from, effective_to) =
             doc.effective.as_ref().map_or((None, None), |period| self.period(period, scope.offset_minutes));
+        let (Some(cause_doc), Some(then_doc)) = (&doc.cause, &doc.then) else {
+            let help = "write `cause:` and `then:`, or `suppress:`".to_string();
+            self.report(place(doc), "E005", format!("rule {} has no cause or issues nothing", id.value), Some(help));
+            return None;
+        };
+        if doc.on_suppress.is_some() {
+            self.report(place(doc), "E005", "`on-suppress` belongs to a rule with `suppress`", None);
+        }
         let hold_s = doc.hold.as_ref().map_or(Some(0), |word| self.seconds(word));
-        let cause = self.cause(&doc.cause, scope);
+        let cause = self.cause(cause_doc, scope);
+        let absent = doc.absent.as_ref().map(|absent| self.absent(absent));
+        let table = match (&doc.table, &cause) {
+            (Some(table), Some(cause)) => Some(self.table(table, doc, cause, scope)),
+            (Some(_), None) => Some(None),
+            (None, _) => None,
+        };
         let pick = doc.pick.as_ref().map(|pick| self.pick(pick, scope));
-        let then = self.then(&doc.then, doc.pick.is_some(), scope);
+        let only_if = doc.only_if.as_ref().map(|word| self.condition(word, doc, scope));
+        let issues: BTreeSet<String> = match (&table, &then_doc.issue) {
+            (Some(Some(table)), _) => table.issues().into_iter().map(String::from).collect(),
+            (Some(None), _) => BTreeSet::new(),
+            (None, issue) => issue.iter().map(|word| word.value.clone()).collect(),
+        };
+        let then = self.then(then_doc, doc, &issues, scope);
         let envelope = doc.envelope.as_ref().map(|envelope| self.envelope(envelope, scope));
         let approve = self.approve(doc);
-        let until = self.until(doc);
+        let until = self.until(doc, &issues);
         let conflict = doc.conflict.as_ref().map(|conflict| {
             self.event(&conflict.with);
-            let issue = &doc.then.issue.value;
-            if !self.vocabulary.antonyms(issue, &conflict.with.value) {
-                let message = format!("`{}` is no antonym of {issue}", conflict.with.value);
+            if !issues.iter().any(|issue| self.vocabulary.antonyms(issue, &conflict.with.value)) {
+                let issued: Vec<&str> = issues.iter().map(String::as_str).collect();
+                let message = format!("`{}` is no antonym of {}", conflict.with.value, issued.join(", "));
                 self.word(&conflict.with, "E002", message, None);
             }
             if let Some(word) = &conflict.meanwhile {
@@ -84,7 +96,10 @@ impl Check {
             effective_to,
             cause: cause?,
             hold_s: hold_s?,
+            absent: transpose(absent)?,
+            table: transpose(table)?,
             pick: transpose(pick)?,
+            only_if: transpose(only_if)?,
             then: then?,
             envelope: transpose(envelope)?,
             approve: approve?,
@@ -111,6 +126,10 @@ impl Check {
             self.word(&doc.event, "E003", "`from` names no trusted issuer", None);
         }
         let certainty = doc.certainty.as_ref().map(|words| self.certainties(words));
+        let urgency = doc.urgency.as_ref().map(|words| {
+            let found = words.iter().filter_map(|word| self.code(word, "urgency", Urgency::ALL, Urgency::as_cap));
+            found.collect::<BTreeSet<Urgency>>()
+        });
         let level_min = doc.level.as_ref().map(|level| {
             let scale = event.and_then(|event| event.scale.as_deref());
             match &level.scale {
@@ -150,6 +169,7 @@ impl Check {
             from,
             certainty,
             level_min: transpose(level_min)?,
+            urgency,
             signals,
             messages,
             depth_max: depth.map_or(DEPTH_MAX - 1, |depth| depth.value.min(DEPTH_MAX - 1)),
@@ -227,56 +247,11 @@ impl Check {
         };
         let columns: BTreeMap<String, ColumnMatch> =
             doc.columns.iter().map(|(name, word)| (name.clone(), column(word))).collect();
-        Some(Pick { targets: doc.targets.value.clone(), within_m: transpose(within_m)?, columns })
-    }
-
-    fn then(&mut self, doc: &ThenDoc, picks: bool, scope: &Scope<'_>) -> Option<Then> {
-        if self.event(&doc.issue)
-            && let Some(event) = self.vocabulary.event(&doc.issue.value)
-        {
-            if !event.effect {
-                self.word(&doc.issue, "E010", format!("{} is not something that rules issue", event.code), None);
-            } else if let Some(owner) = scope.owner.as_ref().filter(|owner| !event.owners.contains(owner)) {
-                let owners: Vec<&str> = event.owners.iter().map(|owner| owner.as_str()).collect();
-                let help = format!("it belongs to {}", owners.join(", "));
-                self.word(&doc.issue, "E010", format!("{owner} may not issue {}", event.code), Some(help));
-            }
+        let at_most = doc.at_most.as_ref().map(|word| word.value);
+        if let Some(word) = doc.at_most.as_ref().filter(|word| word.value == 0) {
+            self.word(word, "E003", "`at-most` is at least 1", None);
         }
-        self.fixed(&doc.area, "area", if picks { &["target.site"] } else { &["cause.area"] });
-        if let Some(word) = &doc.per {
-            self.fixed(word, "per", if picks { &["target"] } else { &["cause"] });
-        }
-        let severity = self.code(&doc.severity, "severity", Severity::ALL, Severity::as_cap);
-        let urgency = doc
-            .urgency
-            .as_ref()
-            .map_or(Some(Urgency::Immediate), |word| self.code(word, "urgency", Urgency::ALL, Urgency::as_cap));
-        // What a department has decided is so: it is Observed unless the rule says otherwise.
-        let certainty = doc
-            .certainty
-            .as_ref()
-            .map_or(Some(Certainty::Observed), |word| self.code(word, "certainty", Certainty::ALL, Certainty::as_cap));
-        let mut responses = Vec::new();
-        for word in &doc.response {
-            responses.extend(self.code(word, "response", ResponseType::ALL, ResponseType::as_cap));
-        }
-        let texts = match scope.document.texts.get(&doc.text.value) {
-            Some(texts) => Some(self.texts(texts, picks)),
-            None => {
-                let known: Vec<&str> = scope.document.texts.keys().map(String::as_str).collect();
-                let help = format!("the pack has {}", known.join(", "));
-                self.word(&doc.text, "E004", format!("there is no text `{}`", doc.text.value), Some(help));
-                None
-            }
-        };
-        Some(Then {
-            issue: doc.issue.value.clone(),
-            severity: severity?,
-            urgency: urgency?,
-            certainty: certainty?,
-            responses,
-            texts: texts?,
-        })
+        Some(Pick { targets: doc.targets.value.clone(), within_m: transpose(within_m)?, columns, at_most })
     }
 
     fn envelope(&mut self, doc: &EnvelopeDoc, scope: &Scope<'_>) -> Option<EnvelopeRule> {
@@ -384,7 +359,7 @@ impl Check {
         fits.then_some(Some(Silence { within_s, then }))
     }
 
-    fn until(&mut self, rule: &RuleDoc) -> Option<Until> {
+    fn until(&mut self, rule: &RuleDoc, issues: &BTreeSet<String>) -> Option<Until> {
         let missing = |check: &mut Self| {
             let help = "add `until: {cause: ends, …, max: 24h}`".to_string();
             let message = format!("rule {} has no end", rule.rule.value);
@@ -394,11 +369,13 @@ impl Check {
             missing(self);
             return None;
         };
-        let UntilDoc { cause, linger, then, max } = doc;
+        let UntilDoc { cause, linger, then, latch, max } = doc;
         self.fixed(cause, "cause", &["ends"]);
         let linger_s = linger.as_ref().map_or(Some(0), |word| self.seconds(word));
         let then = match then {
             Some(word) => self.fixed(word, "then", &["cancel", "review"]).then_some(word.value.as_str()),
+            // What stays to the end of its session ends by itself.
+            None if latch.is_some() => Some("cancel"),
             None => {
                 self.word(cause, "E005", "`until` does not say what happens `then`: cancel or review", None);
                 None
@@ -412,23 +389,31 @@ impl Check {
         if max_s.is_none() {
             self.word(max, "E070", "`max` must be more than zero", None);
         }
-        let ceiling = self.vocabulary.expires_max(Some(&rule.then.issue.value)).as_secs();
+        if let Some(latch) = latch {
+            self.fixed(&latch.after, "after", &["session.resume-by"]);
+            self.fixed(&latch.to, "to", &["session.ends"]);
+            if rule.table.is_none() {
+                self.word(&latch.after, "E005", "`latch` belongs to a table that decides per session", None);
+            }
+        }
+        let ceilings = issues.iter().map(|issue| self.vocabulary.expires_max(Some(issue)).as_secs());
+        let ceiling = ceilings.min().unwrap_or(i64::MAX);
         if max_s.is_some_and(|max_s| max_s > ceiling) {
             let help = format!("at most {} h", ceiling / 3600);
-            let message = format!("`max` is beyond what the vocabulary admits for {}", rule.then.issue.value);
+            let message = "`max` is beyond what the vocabulary admits for what is issued".to_string();
             self.word(max, "E070", message, Some(help));
         }
         let then = if then? == "cancel" { AfterLinger::Cancel } else { AfterLinger::Review };
-        Some(Until { linger_s: linger_s?, then, max_s: max_s? })
+        Some(Until { linger_s: linger_s?, then, latch: latch.is_some(), max_s: max_s? })
     }
 }
 
-fn roles(words: &[Word]) -> BTreeSet<String> {
+pub(super) fn roles(words: &[Word]) -> BTreeSet<String> {
     words.iter().map(|word| word.value.clone()).collect()
 }
 
 /// Absent stays absent, found wrong becomes `None`.
-fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
     match part {
         None => Some(None),
         Some(None) => None,

@@ -90,18 +90,22 @@ pub(super) fn rows(format: Format, bytes: &[u8]) -> Result<Vec<Row>, Error> {
 }
 
 /// The key and the place of a row.
-pub(super) fn place(row: &Row, spec: &RowSpec, number: usize) -> Result<(String, Point), Error> {
+pub(super) fn place(row: &Row, spec: &RowSpec, number: usize) -> Result<(String, Option<Point>), Error> {
     let key = row.get(&spec.key_field).map(|key| match spec.key_first {
         Some(first) => key.chars().take(first).collect(),
         None => key.clone(),
     });
     let whole = |key: &String| !key.is_empty() && spec.key_first.is_none_or(|first| key.chars().count() == first);
     let key = key.filter(whole).ok_or_else(|| Error::Key { row: number, column: spec.key_field.clone() })?;
-    let (lat, lon) = if row.contains_key(GEO.0) { GEO } else { (spec.lat.as_str(), spec.lon.as_str()) };
+    let (lat, lon) = match &spec.position {
+        _ if row.contains_key(GEO.0) => GEO,
+        Some((lat, lon)) => (lat.as_str(), lon.as_str()),
+        None => return Ok((key, None)),
+    };
     let text = row.get(lat).zip(row.get(lon)).map(|(lat, lon)| format!("{lat},{lon}"));
     let point = text.and_then(|text| Point::parse(&text).ok());
     let point = point.ok_or_else(|| Error::Position { row: number, lat: lat.into(), lon: lon.into() })?;
-    Ok((key, point))
+    Ok((key, Some(point)))
 }
 
 fn flat(object: &serde_json::Map<String, Value>) -> Row {
@@ -127,6 +131,11 @@ fn geojson(value: &Value) -> Result<Vec<Row>, Error> {
         Some(row)
     };
     features.iter().map(|feature| row(feature).ok_or_else(wrong)).collect()
+}
+
+/// The records of a table in CSV, the heading first, each with its line.
+pub(crate) fn table(text: &str) -> Result<Vec<(usize, Vec<String>)>, Error> {
+    records(text)
 }
 
 fn csv(text: &str) -> Result<Vec<Row>, Error> {
@@ -195,8 +204,7 @@ mod tests {
             key_field: "no".into(),
             key_first: Some(3),
             names: [("en".to_string(), "en".to_string())].into(),
-            lat: "lat".into(),
-            lon: "lon".into(),
+            position: Some(("lat".into(), "lon".into())),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Causes come, change and end; which rules they match, and if not, the first condition that stopped it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_alert::{Alert, AlertId, Area, Certainty, MessageType, ResponseType, Status, World};
+use campanile_alert::{Alert, AlertId, Area, Certainty, MessageType, ResponseType, Status, Timestamp, Urgency, World};
 
 use super::state::{Candidate, CandidateKey, ENDED_MAX, Ended, Known, Lineage, MEMORY_S, MESSAGES_MAX, Phase, later};
 use super::{Active, Engine, Step, clamped, message_of};
@@ -115,8 +115,11 @@ impl Engine {
 
     /// Decides one rule about one cause.
     pub(super) fn weigh(&mut self, id: &str, lineage: &Lineage, known: &Known, step: &mut Step) {
-        let key = CandidateKey { lineage: lineage.clone(), rule: id.into() };
-        let Some(active) = self.rules.get(id).cloned() else { return self.drop_candidate(&key, step) };
+        let Some(active) = self.rules.get(id).cloned() else { return self.drop_rule(id, lineage, &[], step) };
+        if active.rule.table.is_some() {
+            return self.weigh_rows(&active, lineage, known, step);
+        }
+        let key = CandidateKey { lineage: lineage.clone(), rule: id.into(), effect: String::new() };
         let targets = match self.targets(&active, lineage, known, step) {
             Ok(targets) => targets,
             Err((verdict, why)) => {
@@ -124,32 +127,55 @@ impl Engine {
                 return self.drop_candidate(&key, step);
             }
         };
+        let picks = targets.into_iter().map(|target| (target, BTreeSet::new())).collect();
+        self.take_up(&active, &key, &active.rule.then.issue, picks, known, step);
+    }
+
+    /// A candidate of these targets, each with the kinds it concerns: new, or changed to them.
+    pub(super) fn take_up(
+        &mut self,
+        active: &Active,
+        key: &CandidateKey,
+        effect: &str,
+        picks: BTreeMap<String, BTreeSet<String>>,
+        known: &Known,
+        step: &mut Step,
+    ) {
+        let (id, lineage) = (active.rule.id.as_str(), &key.lineage);
+        let targets: BTreeSet<String> = picks.keys().cloned().collect();
+        let kinds: BTreeMap<_, _> = picks.into_iter().filter(|(_, kinds)| !kinds.is_empty()).collect();
         if let Some(pause) = self.paused(id, &lineage.world) {
             let why =
                 Sentence::new(format!("the rule is paused: {}", pause.reason), format!("規則已暫停：{}", pause.reason));
             step.note(id, &lineage.world, Verdict::Paused, why);
-            self.retain_targets(&key, &targets, step);
+            self.retain_targets(key, &targets, step);
             return;
         }
-        if self.state.candidates.get(&key).is_some_and(|candidate| candidate.effect != active.rule.then.issue) {
-            self.drop_candidate(&key, step);
+        if self.state.candidates.get(key).is_some_and(|candidate| candidate.effect != effect) {
+            self.drop_candidate(key, step);
         }
-        match self.state.candidates.get(&key) {
+        match self.state.candidates.get(key) {
             Some(_) => {
-                self.retain_targets(&key, &targets, step);
-                self.state.candidates.change(&key, |candidate| candidate.targets = targets);
+                self.retain_targets(key, &targets, step);
+                self.state.candidates.change(key, |candidate| {
+                    candidate.targets = targets;
+                    candidate.kinds = kinds;
+                });
             }
             None => {
+                let wait_s = active.rule.hold_s.max(active.rule.absent.as_ref().map_or(0, |absent| absent.within_s));
                 let candidate = Candidate {
-                    effect: active.rule.then.issue.clone(),
+                    effect: effect.into(),
                     targets,
                     refused: BTreeSet::new(),
-                    phase: Phase::Holding { until: later(known.time, active.rule.hold_s) },
+                    phase: Phase::Holding { until: later(known.since(), wait_s) },
+                    kinds,
+                    wake: None,
                 };
                 self.state.candidates.put(key.clone(), candidate);
             }
         }
-        let holding = self.state.candidates.get(&key).and_then(|candidate| match candidate.phase {
+        let holding = self.state.candidates.get(key).and_then(|candidate| match candidate.phase {
             Phase::Holding { until } => Some(until),
             _ => None,
         });
@@ -160,7 +186,18 @@ impl Engine {
             );
             return step.note(id, &lineage.world, Verdict::Holding, why);
         }
-        self.permit(&active, &key, step);
+        if active.rule.absent.is_some() && !self.nobody_spoke(active, key, known, step) {
+            return;
+        }
+        self.permit(active, key, step);
+    }
+
+    /// Drops the candidates of a rule and a cause, but for those of the effects kept.
+    pub(super) fn drop_rule(&mut self, rule: &str, lineage: &Lineage, keep: &[&str], step: &mut Step) {
+        let others = self.candidates_of(lineage).into_iter();
+        for key in others.filter(|key| key.rule == rule && !keep.contains(&key.effect.as_str())).collect::<Vec<_>>() {
+            self.drop_candidate(&key, step);
+        }
     }
 
     /// The targets of a rule for a cause, or the first condition that stops it.
@@ -173,12 +210,20 @@ impl Engine {
     ) -> Result<BTreeSet<String>, Stopped> {
         conditions(active, lineage, known, self.vocabulary).map_err(|why| (Verdict::NotMatched, why))?;
         guard(active, known).map_err(|why| (Verdict::Refused, why))?;
-        let Some(pick) = &active.rule.pick else { return Ok([String::new()].into()) };
-        let picked = self.pick(pick, known, step);
-        if picked.is_empty() {
-            return Err((Verdict::NotMatched, nothing_picked(pick)));
+        let picked = match &active.rule.pick {
+            None => [String::new()].into(),
+            Some(pick) => {
+                let picked = self.pick(pick, known, step);
+                if picked.is_empty() {
+                    return Err((Verdict::NotMatched, nothing_picked(pick)));
+                }
+                picked
+            }
+        };
+        match &active.rule.only_if {
+            Some(condition) => self.keep_if(condition, active, lineage, known, picked, step),
+            None => Ok(picked),
         }
-        Ok(picked)
     }
 
     fn pick(&self, pick: &Pick, known: &Known, step: &mut Step) -> BTreeSet<String> {
@@ -286,7 +331,7 @@ impl Engine {
     }
 
     pub(super) fn candidates_of(&self, lineage: &Lineage) -> Vec<CandidateKey> {
-        let first = CandidateKey { lineage: lineage.clone(), rule: String::new() };
+        let first = CandidateKey { lineage: lineage.clone(), rule: String::new(), effect: String::new() };
         self.state.candidates.from(&first).take_while(|key| key.lineage == *lineage).cloned().collect()
     }
 }
@@ -365,6 +410,15 @@ pub(super) fn conditions(
             }
         }
     }
+    if let Some(want) = &cause.urgency
+        && (known.urgencies.is_empty() || !known.urgencies.is_subset(want))
+    {
+        let (is, want) = (list(known.urgencies.iter()), list(want.iter()));
+        return stop(
+            format!("the urgency is {is}, the rule needs {want}"),
+            format!("緊急程度是 {is}，規則要求 {want}"),
+        );
+    }
     if let Some(want) = &cause.signals
         && !known.signal.as_ref().is_some_and(|signal| want.contains(signal))
     {
@@ -378,7 +432,7 @@ pub(super) fn conditions(
 }
 
 /// The run-time guard of cascades; the static one is `cycles`.
-fn guard(active: &Active, known: &Known) -> Result<(), Sentence> {
+pub(super) fn guard(active: &Active, known: &Known) -> Result<(), Sentence> {
     if known.rules.contains(&active.rule.id) {
         return Err(Sentence::new("the rule already stands behind this cause", "此原因本身源自這項規則"));
     }
@@ -418,6 +472,12 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
     ids.retain(|id| *id != alert.id());
     ids.push(alert.id());
     ids.drain(..ids.len().saturating_sub(MESSAGES_MAX));
+    let urgencies: BTreeSet<Urgency> = alert.infos.iter().map(|info| info.urgency).collect();
+    let same = |before: &&Known| {
+        let words = before.level == words.level && before.signal == words.signal;
+        words && before.event == event && (before.urgencies == urgencies || before.since.is_none())
+    };
+    let since = before.filter(same).map_or_else(|| clamped(input), Known::since);
     let mut authors = before.map(|known| known.authors.clone()).unwrap_or_default();
     authors.extend(input.author.clone());
     Known {
@@ -427,6 +487,9 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
         event: event.into(),
         level: words.level,
         signal: words.signal.clone(),
+        since: Some(since),
+        urgencies,
+        severities: alert.infos.iter().map(|info| info.severity).collect(),
         certainties: alert.infos.iter().map(|info| likely(info.certainty)).collect(),
         areas,
         sites: words.sites.clone(),
@@ -436,6 +499,13 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
         depth: input.depth,
         rules: input.rules.clone(),
         authors,
+    }
+}
+
+impl Known {
+    /// Since when it says what it says, whatever updates repeated it.
+    pub(super) fn since(&self) -> Timestamp {
+        self.since.unwrap_or(self.time)
     }
 }
 

@@ -28,16 +28,22 @@ impl Engine {
     pub(super) fn permit(&mut self, active: &Active, key: &CandidateKey, step: &mut Step) {
         let Some(candidate) = self.state.candidates.get(key).cloned() else { return };
         let (rule, world) = (&active.rule, &key.lineage.world);
-        let (mut fresh, mut joined, mut barred) = (BTreeSet::new(), 0_usize, 0_usize);
+        let (mut fresh, mut joined, mut barred, mut weaker) = (BTreeSet::new(), 0_usize, 0_usize, None);
         for target in &candidate.targets {
             let effect = effect_key(key, &candidate.effect, target);
             if self.is_suppressed(&effect, key) {
                 barred += 1;
             } else if self.state.effects.get(&effect).is_some() {
                 joined += usize::from(self.join(&effect, key, step));
+            } else if let Some(why) = self.gives_way(&effect) {
+                weaker.get_or_insert(why);
             } else if !candidate.refused.contains(target) {
                 fresh.insert(target.clone());
             }
+        }
+        if let Some((by, why)) = weaker {
+            step.used.insert((by, None));
+            step.note(&rule.id, world, Verdict::Suppressed, why);
         }
         if joined > 0 {
             let why = Sentence::new(
@@ -73,7 +79,8 @@ impl Engine {
         step: &Step,
     ) -> Leave {
         let (rule, world) = (&active.rule, &key.lineage.world);
-        let clash = fresh.iter().find_map(|target| self.clash(active, world, target));
+        let effect = self.effect_name(active, key);
+        let clash = fresh.iter().find_map(|target| self.clash(active, &effect, world, target));
         let asked = |need: usize, by: BTreeSet<String>, silence_holds: bool, why: Sentence| {
             Leave::Ask(Ask { need, by, silence_holds, why })
         };
@@ -92,10 +99,24 @@ impl Engine {
             Err(why) if rule.approve.need == 0 => return asked(1, self.answerers(active), true, why),
             Err(why) => return asked(rule.approve.need, rule.approve.by.clone(), clash.is_some(), why),
         };
-        match self.over_limit(active, world, step.time) {
+        let most = rule.pick.as_ref().and_then(|pick| pick.at_most);
+        let crowd = most.filter(|most| all.len() > *most).map(|most| {
+            let sites = all.len();
+            Sentence::new(
+                format!("{sites} targets are concerned, the rule takes {most} by itself"),
+                format!("涉及 {sites} 個目標，規則自行處理的上限是 {most} 個"),
+            )
+        });
+        match crowd.or_else(|| self.over_limit(active, world, step.time)) {
             Some(why) => asked(rule.approve.need.max(1), self.answerers(active), true, why),
             None => Leave::AtOnce(at_once),
         }
+    }
+
+    /// What a candidate issues.
+    fn effect_name(&self, active: &Active, key: &CandidateKey) -> String {
+        let candidate = self.state.candidates.get(key);
+        candidate.map_or_else(|| active.rule.then.issue.clone(), |candidate| candidate.effect.clone())
     }
 
     /// Everyone who may say yes to this rule.
@@ -105,9 +126,9 @@ impl Engine {
     }
 
     /// Why an antonym in force stands against an effect on a target; `None` when none does.
-    fn clash(&self, active: &Active, world: &World, target: &str) -> Option<Sentence> {
+    fn clash(&self, active: &Active, effect: &str, world: &World, target: &str) -> Option<Sentence> {
         let rule = &active.rule;
-        let antonyms = &self.vocabulary.event(&rule.then.issue)?.antonyms;
+        let antonyms = &self.vocabulary.event(effect)?.antonyms;
         let say = |event: &str| {
             Sentence::new(format!("{event} is in force on {target}"), format!("{target} 現正執行相反安排（{event}）"))
         };
@@ -228,7 +249,8 @@ impl Engine {
         step: &mut Step,
     ) {
         let (rule, world) = (&active.rule, &key.lineage.world);
-        let effects: Vec<EffectKey> = targets.iter().map(|target| effect_key(key, &rule.then.issue, target)).collect();
+        let issue = self.effect_name(active, key);
+        let effects: Vec<EffectKey> = targets.iter().map(|target| effect_key(key, &issue, target)).collect();
         let mut issued = 0_usize;
         for effect in effects.into_iter().filter(|effect| !self.is_suppressed(effect, key)).collect::<Vec<_>>() {
             self.state.suppressed.remove(&effect);
@@ -257,13 +279,16 @@ impl Engine {
     /// Other causes of the same rule that match these targets support them from now on, and what they asked for and now
     /// is in force is no longer asked.
     fn others_join(&mut self, active: &Active, key: &CandidateKey, targets: &BTreeSet<String>, step: &mut Step) {
+        let issue = self.effect_name(active, key);
         let effects: Vec<(&String, EffectKey)> =
-            targets.iter().map(|target| (target, effect_key(key, &active.rule.then.issue, target))).collect();
+            targets.iter().map(|target| (target, effect_key(key, &issue, target))).collect();
         let live: BTreeMap<&String, &InForce> =
             effects.iter().filter_map(|(target, effect)| Some((*target, self.state.effects.get(effect)?))).collect();
         // Most of them joined when they came; a rule that has issued a thousand times must not look at each again.
         let has_more = |other: &&CandidateKey| {
-            let same = *other != key && other.rule == key.rule && other.lineage.world == key.lineage.world;
+            let same = *other != key
+                && (&other.rule, &other.effect) == (&key.rule, &key.effect)
+                && other.lineage.world == key.lineage.world;
             same && self.state.candidates.get(other).is_some_and(|candidate| match candidate.phase {
                 Phase::Holding { .. } => false,
                 Phase::Asking(_) => true,
@@ -278,15 +303,13 @@ impl Engine {
         for other in others {
             let Some(candidate) = self.state.candidates.get(&other).cloned() else { continue };
             for target in candidate.targets.intersection(targets) {
-                let effect = effect_key(&other, &active.rule.then.issue, target);
+                let effect = effect_key(&other, &issue, target);
                 if !self.is_suppressed(&effect, &other) && self.state.effects.get(&effect).is_some() {
                     self.join(&effect, &other, step);
                 }
             }
             if let Phase::Asking(asking) = &candidate.phase {
-                let live = |target: &String| {
-                    self.state.effects.get(&effect_key(&other, &active.rule.then.issue, target)).is_some()
-                };
+                let live = |target: &String| self.state.effects.get(&effect_key(&other, &issue, target)).is_some();
                 if asking.targets.iter().all(live) {
                     self.settle_candidate(&other, step);
                 }
@@ -332,12 +355,13 @@ impl Engine {
 
     /// The hash of what persons are shown: the effects' keys, the rule's version and the texts.
     fn shown(&self, active: &Active, key: &CandidateKey, targets: &BTreeSet<String>) -> [u8; 32] {
-        let effects: Vec<EffectKey> = targets.iter().map(|t| effect_key(key, &active.rule.then.issue, t)).collect();
+        let issue = self.effect_name(active, key);
+        let effects: Vec<EffectKey> = targets.iter().map(|t| effect_key(key, &issue, t)).collect();
         let known = self.state.known.get(&key.lineage);
         let texts: Vec<Vec<(String, String, String)>> = targets
             .iter()
             .map(|target| {
-                let words = self.rendered(active, target, known);
+                let words = self.rendered(active, &issue, target, known, &self.kinds_of(key, target));
                 words.into_iter().map(|w| (w.language, w.headline, w.instruction)).collect()
             })
             .collect();
@@ -353,6 +377,9 @@ impl Engine {
         };
         let paused = self.paused(&key.rule, &key.lineage.world).is_some();
         let Some(candidate) = self.state.candidates.get(key).cloned() else { return };
+        if candidate.wake.is_some_and(|at| at <= step.now) {
+            return self.woken(key, step);
+        }
         match candidate.phase {
             Phase::Settled => {}
             Phase::Holding { .. } if paused => {
@@ -361,7 +388,12 @@ impl Engine {
             }
             Phase::Holding { .. } => {
                 self.state.candidates.change(key, |candidate| candidate.phase = Phase::Settled);
-                self.permit(&active, key, step);
+                let known = self.state.known.get(&key.lineage).cloned();
+                let silent =
+                    |known: &Known| active.rule.absent.is_none() || self.nobody_spoke(&active, key, known, step);
+                if known.as_ref().is_none_or(silent) {
+                    self.permit(&active, key, step);
+                }
             }
             Phase::Asking(asking) => self.silence(&active, key, asking, paused, step),
         }

@@ -5,13 +5,14 @@
 //!   t  the engine's time                  k  a cause that is known          c  a rule and a cause that match
 //!   e  an effect in force                 s  an officer's Cancel            x  a message known to be ended
 //!   p  a pause                            v  a signed envelope              b  when batches were issued
+//!   h  when a department was last heard   n  a public notice of a department
 //! ```
 //! A crash leaves either all rows of an input or none, because they commit with it. Indexes (timers, message ids) are
 //! made again from the rows, so a restored engine goes on with the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_alert::{AlertId, Area, Certainty, DepartmentId, MessageType, Timestamp, World};
+use campanile_alert::{AlertId, Area, Certainty, DepartmentId, MessageType, Severity, Timestamp, Urgency, World};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,13 @@ pub(super) struct Known {
     pub(super) event: String,
     pub(super) level: Option<u32>,
     pub(super) signal: Option<String>,
+    /// Since when event, level, signal and urgency are what they are; absent in rows of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) urgencies: BTreeSet<Urgency>,
+    #[serde(default)]
+    pub(super) severities: BTreeSet<Severity>,
     pub(super) certainties: BTreeSet<Certainty>,
     pub(super) areas: Vec<Area>,
     pub(super) sites: Vec<String>,
@@ -62,6 +70,9 @@ pub(super) const MEMORY_S: i64 = 7 * 24 * 3600;
 pub(super) struct CandidateKey {
     pub(super) lineage: Lineage,
     pub(super) rule: String,
+    /// What a row of the rule's table issues; empty for a rule that issues one thing, and for a table's own timer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) effect: String,
 }
 
 /// A rule and a cause that match.
@@ -72,6 +83,12 @@ pub(super) struct Candidate {
     /// Targets that a person refused.
     pub(super) refused: BTreeSet<String>,
     pub(super) phase: Phase,
+    /// The kinds that each target's row names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) kinds: BTreeMap<String, BTreeSet<String>>,
+    /// When a session opens that the rule has to decide about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wake: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,6 +123,8 @@ pub(super) struct Support {
     pub(super) cause: Cause,
     pub(super) depth: u32,
     pub(super) rules: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) kinds: BTreeSet<String>,
 }
 
 /// An effect in force.
@@ -125,13 +144,45 @@ pub(super) struct InForce {
     pub(super) sent: Timestamp,
     pub(super) until: Timestamp,
     pub(super) stand: Stand,
+    /// The kinds that its last message names.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) kinds: BTreeSet<String>,
+    /// From when on the end of its causes no longer ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) latch: Option<Timestamp>,
+}
+
+/// The kind that holds all others.
+const ALL: &str = "all";
+
+impl InForce {
+    /// The kinds that its causes ask for; what is latched keeps those it had.
+    pub(super) fn kinds_at(&self, now: Timestamp) -> BTreeSet<String> {
+        let causes = self.support.values().chain(self.expired.values());
+        let asked: BTreeSet<String> = causes.flat_map(|support| &support.kinds).cloned().collect();
+        let kinds = if self.latched(now) { asked.union(&self.kinds).cloned().collect() } else { asked };
+        // The kind `all` holds the others.
+        if kinds.contains(ALL) { [ALL.to_string()].into() } else { kinds }
+    }
+
+    /// Whether it stays to the end of its session, whatever its causes do.
+    pub(super) fn latched(&self, now: Timestamp) -> bool {
+        self.latch.is_some_and(|at| at <= now)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Stand {
     Supported,
-    Lingering { until: Timestamp },
-    Review { since: Timestamp, why: Sentence },
+    Lingering {
+        until: Timestamp,
+    },
+    /// Its causes are over and its session is not.
+    Latched,
+    Review {
+        since: Timestamp,
+        why: Sentence,
+    },
 }
 
 /// An effect that was ended against causes still there; only another cause brings it back.
@@ -186,20 +237,45 @@ macro_rules! rows {
 rows! {
     Timestamp = b't', |_| None;
     Known = b'k', |known| if known.expired { known.expires.map(|at| later(at, MEMORY_S)) } else { known.expires };
-    Candidate = b'c', |candidate| match &candidate.phase {
-        Phase::Holding { until } => Some(*until),
-        Phase::Asking(asking) => asking.deadline,
-        Phase::Settled => None,
+    Candidate = b'c', |candidate| {
+        let phase = match &candidate.phase {
+            Phase::Holding { until } => Some(*until),
+            Phase::Asking(asking) => asking.deadline,
+            Phase::Settled => None,
+        };
+        phase.into_iter().chain(candidate.wake).min()
     }, by targets;
     InForce = b'e', |effect| match &effect.stand {
         Stand::Lingering { until } => Some((*until).min(effect.until)),
-        Stand::Supported | Stand::Review { .. } => Some(effect.until),
+        Stand::Supported | Stand::Latched | Stand::Review { .. } => Some(effect.until),
     };
     Suppressed = b's', |_| None;
     Ended = b'x', |ended| Some(ended.0);
     Pause = b'p', |pause| pause.until;
     Envelope = b'v', |_| None;
     Batches = b'b', |_| None;
+    Heard = b'h', |_| None;
+    Notice = b'n', |notice| Some(later(notice.time, MEMORY_S));
+}
+
+/// When a department was last heard.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Heard(pub(super) Timestamp);
+
+/// A public notice: where, and when it was handed over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Notice {
+    pub(super) department: DepartmentId,
+    pub(super) areas: Vec<Area>,
+    pub(super) time: Timestamp,
+}
+
+/// A notice in its world, by the hash of its record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct NoticeKey {
+    pub(super) world: World,
+    #[serde(with = "crate::hexed")]
+    pub(super) hash: [u8; 32],
 }
 
 /// Until when a message is remembered that was cancelled or superseded before it came.
@@ -338,6 +414,8 @@ pub(super) struct State {
     pub(super) pauses: Table<RuleIn, Pause>,
     pub(super) envelopes: Table<RuleIn, Envelope>,
     pub(super) batches: Table<RuleIn, Batches>,
+    pub(super) heard: Table<DepartmentId, Heard>,
+    pub(super) notices: Table<NoticeKey, Notice>,
 }
 
 impl State {
@@ -353,6 +431,8 @@ impl State {
         self.pauses.drain(&mut rows);
         self.envelopes.drain(&mut rows);
         self.batches.drain(&mut rows);
+        self.heard.drain(&mut rows);
+        self.notices.drain(&mut rows);
         rows.sort();
         rows
     }
@@ -370,6 +450,8 @@ impl State {
             Pause::TABLE => self.pauses.read(rest, value),
             Envelope::TABLE => self.envelopes.read(rest, value),
             Batches::TABLE => self.batches.read(rest, value),
+            Heard::TABLE => self.heard.read(rest, value),
+            Notice::TABLE => self.notices.read(rest, value),
             _ => None,
         }
     }

@@ -20,6 +20,9 @@ use campanile_alert::{Alert, MessageType};
 
 use crate::Input;
 
+/// How often effects that give way to each other are settled in one step.
+const ROUNDS_MAX: usize = 8;
+
 impl Engine {
     /// Brings an effect into being, if it is not; its message is made when the input settles.
     pub(super) fn create(&mut self, active: &Active, key: &EffectKey, step: &mut Step) {
@@ -27,6 +30,11 @@ impl Engine {
             return;
         }
         let ceiling = self.vocabulary.expires_max(Some(&key.effect)).as_secs();
+        let longest = later(step.time, active.rule.until.max_s.min(ceiling));
+        let sitting = active.frame.schedule.of_target(&key.target).filter(|_| active.rule.table.is_some());
+        // Once the session can no longer be held after all, what was issued stays to its end.
+        let latch = sitting.as_ref().filter(|_| active.rule.until.latch);
+        let latch = latch.map(|sitting| sitting.resume_by.map_or(step.time, |by| by.max(step.time)));
         let effect = InForce {
             messages: Vec::new(),
             support: BTreeMap::new(),
@@ -34,8 +42,10 @@ impl Engine {
             named: BTreeSet::new(),
             since: step.time,
             sent: step.time,
-            until: later(step.time, active.rule.until.max_s.min(ceiling)),
+            until: sitting.map_or(longest, |sitting| sitting.ends.min(longest)),
             stand: Stand::Supported,
+            kinds: BTreeSet::new(),
+            latch,
         };
         self.state.effects.put(key.clone(), effect);
     }
@@ -43,7 +53,9 @@ impl Engine {
     /// A cause supports an effect in force. Whether it did not before.
     pub(super) fn join(&mut self, key: &EffectKey, candidate: &CandidateKey, step: &mut Step) -> bool {
         let Some(known) = self.state.known.get(&candidate.lineage) else { return false };
-        let support = Support { cause: known.cause.clone(), depth: known.depth, rules: known.rules.clone() };
+        let kinds = self.state.candidates.get(candidate).and_then(|candidate| candidate.kinds.get(&key.target));
+        let kinds = kinds.cloned().unwrap_or_default();
+        let support = Support { cause: known.cause.clone(), depth: known.depth, rules: known.rules.clone(), kinds };
         let Some(effect) = self.state.effects.get(key) else { return false };
         if effect.support.get(&candidate.lineage) == Some(&support) {
             return false;
@@ -115,11 +127,13 @@ impl Engine {
                 if let Some(support) = effect.support.remove(&key.lineage) {
                     effect.expired.insert(key.lineage.clone(), support);
                 }
-                if effect.support.is_empty() {
+                // What is latched stays to the end of its session; nobody has to decide about it.
+                if effect.support.is_empty() && !effect.latched(since) {
                     effect.stand = Stand::Review { since, why: why.clone() };
                 }
             });
-            if self.state.effects.get(&effect_key).is_some_and(|effect| effect.support.is_empty()) {
+            let reviewed = |effect: &InForce| effect.support.is_empty() && matches!(effect.stand, Stand::Review { .. });
+            if self.state.effects.get(&effect_key).is_some_and(reviewed) {
                 step.note(&key.rule, &key.lineage.world, Verdict::Review, why.clone());
             }
             step.touched.insert(effect_key);
@@ -143,36 +157,54 @@ impl Engine {
 
     /// Makes what is published and what stands agree with the causes, for every effect that was touched.
     pub(super) fn settle(&mut self, step: &mut Step) {
-        for key in std::mem::take(&mut step.touched) {
-            let Some(effect) = self.state.effects.get(&key).cloned() else { continue };
-            let active = self.rules.get(&key.rule).cloned();
-            let causes: BTreeSet<Lineage> = effect.support.keys().chain(effect.expired.keys()).cloned().collect();
-            if !effect.support.is_empty() {
-                self.state.effects.change(&key, |effect| effect.stand = Stand::Supported);
-                let first = effect.messages.is_empty();
-                if first || causes != effect.named {
-                    let Some(active) = active else { continue };
-                    let message = if first { MessageType::Alert } else { MessageType::Update };
-                    self.publish(&active, &key, message, step);
-                    if !first {
-                        let count = causes.len();
-                        let why = Sentence::new(
-                            format!("the causes of {} changed; it has {count} now", key.target),
-                            format!("{} 的原因有變，現有 {count} 個", key.target),
-                        );
-                        step.note(&key.rule, &key.world, Verdict::Joined, why);
-                    }
-                }
-            } else if effect.expired.is_empty() && effect.stand == Stand::Supported {
-                self.last_cause_ended(active.as_deref(), &key, step);
-            } else if effect.stand == Stand::Supported {
-                // The last one that was renewed has ended, and one that fell silent is left: nobody said all-clear for it.
-                let why = Sentence::new(
-                    "one cause ended and another expired unrenewed; silence is not an all-clear",
-                    "一個原因已結束，另一個原因過期未續；沒有消息不等於解除",
-                );
-                self.put_to_review(&key, why, step);
+        // An effect that ends may let a weaker one of its target come back; nothing gives way in a circle.
+        for _ in 0..ROUNDS_MAX {
+            let touched = std::mem::take(&mut step.touched);
+            if touched.is_empty() {
+                return;
             }
+            for key in touched {
+                self.settle_one(&key, step);
+            }
+        }
+    }
+
+    fn settle_one(&mut self, key: &EffectKey, step: &mut Step) {
+        let Some(effect) = self.state.effects.get(key).cloned() else { return };
+        let causes: BTreeSet<Lineage> = effect.support.keys().chain(effect.expired.keys()).cloned().collect();
+        if !effect.support.is_empty() {
+            self.state.effects.change(key, |effect| effect.stand = Stand::Supported);
+            let first = effect.messages.is_empty();
+            let kinds = effect.kinds_at(step.now);
+            if !first && causes == effect.named && kinds == effect.kinds {
+                return;
+            }
+            let Some(active) = self.rules.get(&key.rule).cloned() else { return };
+            let message = if first { MessageType::Alert } else { MessageType::Update };
+            self.publish(&active, key, message, step);
+            if !first {
+                step.note(&key.rule, &key.world, Verdict::Joined, changed(key, causes.len(), kinds != effect.kinds));
+            }
+        } else if effect.stand != Stand::Supported {
+            // It has been decided what becomes of it.
+        } else if effect.latched(step.now) {
+            let until = effect.until;
+            let why = Sentence::new(
+                format!("the causes of {} are over; it was issued for the session and stays until {until}", key.target),
+                format!("{} 的原因已結束；安排已就該時段發出，維持至 {until}", key.target),
+            );
+            step.note(&key.rule, &key.world, Verdict::Lingering, why);
+            self.state.effects.change(key, |effect| effect.stand = Stand::Latched);
+        } else if effect.expired.is_empty() {
+            let active = self.rules.get(&key.rule).cloned();
+            self.last_cause_ended(active.as_deref(), key, step);
+        } else {
+            // The last one that was renewed has ended, and one that fell silent is left: nobody said all-clear for it.
+            let why = Sentence::new(
+                "one cause ended and another expired unrenewed; silence is not an all-clear",
+                "一個原因已結束，另一個原因過期未續；沒有消息不等於解除",
+            );
+            self.put_to_review(key, why, step);
         }
     }
 
@@ -202,10 +234,14 @@ impl Engine {
     pub(super) fn effect_timer(&mut self, key: &EffectKey, step: &mut Step) {
         let Some(effect) = self.state.effects.get(key).cloned() else { return };
         if effect.until <= step.now {
-            let why = Sentence::new(
-                format!("{} reached the longest time that the rule allows", key.target),
-                format!("{} 已達規則容許的最長時間", key.target),
-            );
+            let sitting = self.rules.get(&key.rule).and_then(|active| active.frame.schedule.of_target(&key.target));
+            let why = match sitting.is_some_and(|sitting| sitting.ends <= step.now) {
+                true => Sentence::new(format!("the session {} is over", key.target), format!("{} 已結束", key.target)),
+                false => Sentence::new(
+                    format!("{} reached the longest time that the rule allows", key.target),
+                    format!("{} 已達規則容許的最長時間", key.target),
+                ),
+            };
             step.note(&key.rule, &key.world, Verdict::Ended, why);
             return self.end_against_causes(key, step);
         }
@@ -234,6 +270,7 @@ impl Engine {
                 );
                 step.note(&key.rule, &key.world, Verdict::Cancelled, why);
                 self.remove_effect(key);
+                self.decide_again(key, step);
             }
         }
     }
@@ -244,7 +281,7 @@ impl Engine {
         self.state.effects.change(key, |effect| effect.stand = Stand::Review { since, why });
     }
 
-    fn remove_effect(&mut self, key: &EffectKey) -> Option<InForce> {
+    pub(super) fn remove_effect(&mut self, key: &EffectKey) -> Option<InForce> {
         let effect = self.state.effects.remove(key)?;
         for (id, _) in &effect.messages {
             self.messages.remove(id);
@@ -265,6 +302,7 @@ impl Engine {
         if !lineages.is_empty() {
             self.state.suppressed.put(key.clone(), Suppressed { lineages });
         }
+        self.decide_again(key, step);
     }
 
     pub(super) fn is_suppressed(&self, effect: &EffectKey, candidate: &CandidateKey) -> bool {
@@ -294,5 +332,19 @@ impl Engine {
                 MessageType::Alert | MessageType::Ack | MessageType::Error => {}
             }
         }
+    }
+}
+
+fn changed(key: &EffectKey, causes: usize, kinds: bool) -> Sentence {
+    let target = &key.target;
+    match kinds {
+        true => Sentence::new(
+            format!("what {target} concerns changed; it has {causes} causes now"),
+            format!("{target} 涉及的範圍有變，現有 {causes} 個原因"),
+        ),
+        false => Sentence::new(
+            format!("the causes of {target} changed; it has {causes} now"),
+            format!("{target} 的原因有變，現有 {causes} 個"),
+        ),
     }
 }

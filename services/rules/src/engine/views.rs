@@ -19,7 +19,9 @@ impl Engine {
                 let known = self.state.known.get(&key.lineage);
                 let active = self.rules.get(&key.rule);
                 let first = asking.targets.first().map_or("", String::as_str);
-                let words = active.map(|active| self.rendered(active, first, known)).unwrap_or_default();
+                let kinds = self.kinds_of(key, first);
+                let words = active.map(|active| self.rendered(active, &candidate.effect, first, known, &kinds));
+                let words = words.unwrap_or_default();
                 Pending {
                     id: Self::pending_id(key),
                     world: key.lineage.world.clone(),
@@ -50,7 +52,7 @@ impl Engine {
                 until: effect.until,
                 why: why.clone(),
             }),
-            Stand::Supported | Stand::Lingering { .. } => None,
+            Stand::Supported | Stand::Lingering { .. } | Stand::Latched => None,
         };
         self.state.effects.rows().filter_map(review).collect()
     }
@@ -61,6 +63,7 @@ impl Engine {
             let standing = match &effect.stand {
                 Stand::Supported => Standing::Supported,
                 Stand::Lingering { until } => Standing::Lingering(*until),
+                Stand::Latched => Standing::Lingering(effect.until),
                 Stand::Review { since, .. } => Standing::Review(*since),
             };
             let mut causes: Vec<_> =
@@ -76,6 +79,11 @@ impl Engine {
             })
         };
         self.state.effects.rows().filter_map(live).collect()
+    }
+
+    /// The kinds that an effect in force concerns; `None` when it is not in force.
+    pub fn kinds(&self, effect: &EffectKey) -> Option<std::collections::BTreeSet<String>> {
+        self.state.effects.get(effect).map(|effect| effect.kinds.clone())
     }
 
     /// The effect that a message of ours belongs to, while it is in force.
@@ -98,6 +106,7 @@ impl Engine {
         for (id, active) in &self.rules {
             let verdict = match supports_nothing(input) {
                 Some(why) => Err((Verdict::NotMatched, why)),
+                None if active.rule.table.is_some() => self.rows_would(active, &lineage, &known, &mut step),
                 None => self.targets(active, &lineage, &known, &mut step),
             };
             let (verdict, why) = match (verdict, self.paused(id, &input.world)) {

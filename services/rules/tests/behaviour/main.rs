@@ -7,6 +7,7 @@ mod desk;
 mod packs;
 mod persons;
 mod replay;
+mod shipped;
 mod silence;
 mod spatial;
 mod truth;

@@ -28,8 +28,7 @@ fn spec() -> RowSpec {
         key_field: "no".into(),
         key_first: Some(10),
         names: [("en".to_string(), "en".to_string()), ("zh-Hant".to_string(), "zh".to_string())].into(),
-        lat: "lat".into(),
-        lon: "lon".into(),
+        position: Some(("lat".into(), "lon".into())),
     }
 }
 

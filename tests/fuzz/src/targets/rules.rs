@@ -33,8 +33,7 @@ pub fn data(data: &[u8]) {
         key_field: "id".into(),
         key_first: None,
         names: [("en".to_owned(), "name_en".to_owned())].into(),
-        lat: "lat".into(),
-        lon: "lon".into(),
+        position: Some(("lat".into(), "lon".into())),
     };
     let area = federation::fire().infos[0].areas.clone();
     for format in [Format::Json, Format::Csv, Format::GeoJson] {
