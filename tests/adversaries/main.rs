@@ -6,6 +6,7 @@
 
 mod alone;
 mod author;
+mod crowd;
 mod door;
 mod liar;
 mod memory;

@@ -5,7 +5,7 @@
 //! channel has HTTP/2 keep-alive on: without it, a partition leaves the stream open and silent for ever.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,6 +29,8 @@ use crate::metrics::Metrics;
 const CONNECTIONS_MAX: usize = 1_024;
 /// How many handshakes run at once.
 const HANDSHAKES_MAX: usize = 64;
+/// How many of them may come from one address; for IPv6, from one network of 64 bits.
+const HANDSHAKES_OF_ADDRESS_MAX: usize = 16;
 /// The window of one stream: how much a peer may send unread.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The window of a connection: above the credit of its streams together, so that no lane starves another.
@@ -132,6 +134,7 @@ pub fn incoming(
     tokio::spawn(async move {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let crowd = Crowd::default();
         loop {
             let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
             let Ok(turn) = Arc::clone(&handshakes).acquire_owned().await else { return };
@@ -148,9 +151,15 @@ pub fn incoming(
                     continue;
                 }
             };
+            // Whoever has that many unfinished gets no turn of the others.
+            let Some(place) = crowd.enter(address.ip()) else {
+                metrics.handshakes_failed.inc();
+                debug!(%address, "Too many handshakes from one address; the connection is closed");
+                continue;
+            };
             let (acceptor, sender, metrics) = (acceptor.clone(), sender.clone(), Arc::clone(&metrics));
             tokio::spawn(async move {
-                let _turn = turn;
+                let _turn = (turn, place);
                 match acceptor.accept(tcp).await {
                     Ok((tls, identity)) => {
                         let peer = PeerInfo { identity: Arc::new(identity), address };
@@ -166,6 +175,45 @@ pub fn incoming(
         }
     });
     tokio_stream::wrappers::ReceiverStream::new(receiver)
+}
+
+/// How many handshakes each address has under way.
+#[derive(Debug, Clone, Default)]
+struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One handshake of an address; over when dropped.
+#[derive(Debug)]
+struct Place {
+    crowd: Crowd,
+    address: IpAddr,
+}
+
+impl Crowd {
+    fn enter(&self, address: IpAddr) -> Option<Place> {
+        let address = match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(whole) => IpAddr::V6((u128::from(whole) >> 64 << 64).into()),
+        };
+        let mut counts = self.0.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= HANDSHAKES_OF_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Place { crowd: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.crowd.0.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
 }
 
 /// A tonic server with the limits every node has.

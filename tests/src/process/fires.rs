@@ -89,6 +89,16 @@ pub fn flood(department: &str, identifier: &str, now: Timestamp) -> Result<Alert
     Ok(alert(department, identifier.into(), info("flood", "Flood", place(7)?, now)?, now))
 }
 
+/// An announcement by the observatory that nothing follows from: Minor, so that it goes by the routine lane.
+///
+/// # Errors
+/// When a value has no CAP form.
+pub fn announcement(n: usize, now: Timestamp) -> Result<Alert> {
+    let mut info = info("special-announcement", &format!("Announcement {n}"), place(7)?, now)?;
+    info.severity = Severity::Minor;
+    Ok(alert("hko", format!("announcement-{n:05}"), info, now))
+}
+
 fn info(event: &str, headline: &str, at: Point, now: Timestamp) -> Result<Info> {
     let expires = now.checked_add(jiff::SignedDuration::from_hours(6)).context("the clock is too late")?;
     Ok(Info {

@@ -19,6 +19,8 @@ use serde::Serialize;
 
 mod fires;
 pub mod floor;
+#[cfg(feature = "peers")]
+mod peers;
 pub mod project;
 mod stats;
 
@@ -43,6 +45,10 @@ pub struct Args {
     /// The seed of the generated places.
     #[arg(long, default_value_t = 20_261_122)]
     pub seed: u64,
+    /// Also measure NATS JetStream, synced as often, in the same rounds; wants `nats-server`, and a build with
+    /// `--features peers`.
+    #[arg(long)]
+    pub peers: bool,
     /// Print the result as one JSON document.
     #[arg(long)]
     pub json: bool,
@@ -122,13 +128,17 @@ pub async fn run(args: Args) -> Result<()> {
     let floor = floor::Floor::start(&project, 1).await?;
     floor.publish(&payload, 20, 1).await?;
     running.publish(fires.quiet_many(20)?, 1).await?;
+    let mut witness = Witness::start(&args, &project, &payload).await?;
     for _ in 0..args.rounds {
         floor_1.push(floor.publish(&payload, args.calls, 1).await?);
         publish_1.push(running.publish(fires.quiet_many(args.calls)?, 1).await?);
         floor_64.push(floor.publish(&payload, many * 4, 64).await?);
         publish_64.push(running.publish(fires.quiet_many(many * 4)?, 64).await?);
+        witness.round(&payload, args.calls, many * 4).await?;
     }
     let mut extra = serde_json::Map::new();
+    extra.insert("machine".into(), machine().into());
+    witness.stop(&mut extra).await;
     floor.stop().await;
     running.stop().await;
 
@@ -172,6 +182,71 @@ pub async fn run(args: Args) -> Result<()> {
     ];
     print(&args, &rows, &extra);
     Ok(())
+}
+
+/// NATS beside us, where it was asked for.
+#[cfg(feature = "peers")]
+struct Witness(Option<(peers::Nats, Vec<Sample>, Vec<Sample>)>);
+
+#[cfg(feature = "peers")]
+impl Witness {
+    async fn start(args: &Args, project: &project::Project, payload: &[u8]) -> Result<Self> {
+        if !args.peers {
+            return Ok(Self(None));
+        }
+        let nats = peers::Nats::start(project).await?;
+        nats.publish(payload, 20, 1).await?;
+        Ok(Self(Some((nats, Vec::new(), Vec::new()))))
+    }
+
+    async fn round(&mut self, payload: &[u8], one: u32, many: u32) -> Result<()> {
+        if let Some((nats, ones, manies)) = &mut self.0 {
+            ones.push(nats.publish(payload, one, 1).await?);
+            manies.push(nats.publish(payload, many, 64).await?);
+        }
+        Ok(())
+    }
+
+    async fn stop(self, extra: &mut serde_json::Map<String, serde_json::Value>) {
+        let Some((nats, ones, manies)) = self.0 else { return };
+        extra.insert("nats_version".into(), nats.version.clone().into());
+        for (name, samples) in [("nats_publish_1", &ones), ("nats_publish_64", &manies)] {
+            let over = |value: fn(&Sample) -> f64| median(samples.iter().map(value).collect()).round();
+            let row = serde_json::json!({
+                "p50_us": over(Sample::p50_us), "p99_us": over(Sample::p99_us), "rate": over(Sample::rate),
+            });
+            extra.insert(name.into(), row);
+        }
+        nats.stop().await;
+    }
+}
+
+/// Built without witnesses.
+#[cfg(not(feature = "peers"))]
+struct Witness;
+
+#[cfg(not(feature = "peers"))]
+impl Witness {
+    async fn start(args: &Args, _: &project::Project, _: &[u8]) -> Result<Self> {
+        anyhow::ensure!(!args.peers, "this program was built without witnesses; build it with `--features peers`");
+        Ok(Self)
+    }
+
+    async fn round(&mut self, _: &[u8], _: u32, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    async fn stop(self, _: &mut serde_json::Map<String, serde_json::Value>) {}
+}
+
+/// Processor, cores and kernel, in one line.
+fn machine() -> String {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} cores of {model}, Linux {}", kernel.trim())
 }
 
 #[allow(clippy::print_stderr, reason = "progress of a command that takes a minute")]

@@ -171,6 +171,13 @@ impl Project {
         Ok(path)
     }
 
+    /// The certificate of a node and the CA of its department, as files.
+    #[cfg(feature = "peers")]
+    pub(super) fn tls_files(&self, origin: &str) -> Result<(IdentityFiles, PathBuf)> {
+        let origin: campanile_alert::OriginId = origin.parse()?;
+        Ok((self.federation.node(&origin).tls, self.federation.department(origin.department()).ca_path()))
+    }
+
     fn roster(&self) -> Result<RosterHandle> {
         Ok(RosterHandle::open(self.federation.root()?, true, None, Some(&self.federation.roster()?))?)
     }
