@@ -120,6 +120,11 @@ impl Condition {
         self.about.contains(variable)
     }
 
+    /// Whether it looks at no variable at all: it is always yes, or always no.
+    pub fn looks_at_nothing(&self) -> bool {
+        self.about.is_empty()
+    }
+
     /// The columns of the target that it looks at; one that a target lacks is given as an empty list.
     pub fn columns(&self) -> &BTreeSet<String> {
         &self.columns

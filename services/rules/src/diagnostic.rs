@@ -16,11 +16,7 @@ pub enum Gravity {
 
 /// One finding.
 ///
-/// Codes: E001 unknown field, E002 a word that the vocabulary does not have, E003 a value of the wrong shape, E004 an
-/// unknown parameter, data set or text, E005 a field twice or missing, or YAML that does not parse, E010 an effect that
-/// the owner may not issue, W011 an issuer that does not normally issue the cause, E012 an id or owner that does not
-/// fit, E060 no citation, E070 no end, E071 silence that issues without a reason, E072 nobody is asked, E091 a missing
-/// text.
+/// [`crate::lint::CODES`] says what each code means.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Diagnostic {
     /// The line, from 1; 0 when the place is not known.

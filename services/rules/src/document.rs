@@ -172,6 +172,11 @@ pub(crate) struct SourceDoc {
     pub(crate) text: String,
     #[serde(default)]
     pub(crate) url: Option<String>,
+    /// A copy of the text beside the pack, and its SHA-256 when the rule was written.
+    #[serde(default)]
+    pub(crate) file: Option<String>,
+    #[serde(default)]
+    pub(crate) sha256: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -66,6 +66,8 @@ pub struct Effect {
     pub causes: Vec<Cause>,
     /// How many causes there are; more than `causes.len()` when the list was cut.
     pub cause_count: usize,
+    /// The kinds that it concerns, when its rule has them.
+    pub kinds: BTreeSet<String>,
     /// The rule that decided.
     pub rule: RuleRef,
     /// The ids of all the rules behind it, this one last: the `rules` of the record's own [`crate::Input`].

@@ -8,6 +8,7 @@
 
 pub mod calendar;
 mod check;
+pub mod compare;
 pub mod condition;
 mod cycles;
 mod data;
@@ -17,8 +18,11 @@ mod document;
 mod effect;
 mod engine;
 mod hexed;
+pub mod history;
 mod input;
+pub mod lint;
 mod pack;
+pub mod schema;
 pub mod table;
 pub mod trial;
 mod view;

@@ -129,6 +129,8 @@ pub struct Source {
     pub text: String,
     /// Where it is.
     pub url: Option<String>,
+    /// The file of a copy beside the pack, and its SHA-256 in hex when the rule was written.
+    pub copy: Option<(String, String)>,
 }
 
 /// The conditions on a cause; all must hold.

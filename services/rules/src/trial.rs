@@ -11,7 +11,7 @@ use campanile_alert::{DepartmentId, Timestamp};
 use serde::Serialize;
 
 use self::document::{ActDoc, CaseDoc, SuiteDoc};
-use self::stage::Stage;
+pub(crate) use self::stage::{PlayedAlert, Stage};
 use crate::table::{ColumnOf, Facts, Table};
 use crate::{Answer, DataSet, DataSets, Engine, Files, Format, Options, Pack, Rule};
 

@@ -6,6 +6,7 @@ mod corpus;
 mod governance;
 mod live;
 mod nonsense;
+mod rules;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

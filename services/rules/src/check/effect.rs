@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use campanile_alert::{Certainty, ResponseType, Severity, Urgency};
 use serde_saphyr::Location;
 
-use super::rule::{roles, transpose};
+use super::rule::{roles, source, transpose};
 use super::{Check, Scope, place};
 use crate::condition::Condition;
 use crate::document::{AbsentDoc, RuleDoc, SuppressDoc, ThenDoc, Word};
 use crate::pack::Absent;
-use crate::{Sentence, Source, Suppression, Text, Then, Validity};
+use crate::{Sentence, Suppression, Text, Then, Validity};
 
 impl Check {
     /// Whether the pack's owner may issue an event.
@@ -71,7 +71,16 @@ impl Check {
         for word in &doc.response {
             responses.extend(self.code(word, "response", ResponseType::ALL, ResponseType::as_cap));
         }
-        let draft = doc.status.as_ref().is_some_and(|word| self.fixed(word, "status", &["Draft"]));
+        let draft = match &doc.status {
+            Some(word) if word.value == "Actual" => {
+                let help = "leave `status` out: an effect takes the status of its causes".to_string();
+                let message = "the rule could turn an exercise into something real";
+                self.word(word, "E040", message, Some(help));
+                false
+            }
+            Some(word) => self.fixed(word, "status", &["Draft"]),
+            None => false,
+        };
         if draft && doc.to.is_empty() {
             self.report(place(rule), "E072", "a draft is put to nobody", Some("name roles in `to: […]`".into()));
         }
@@ -171,14 +180,13 @@ impl Check {
         let condition = match Condition::parse(&word.value, &params) {
             Ok(condition) => condition,
             Err(refused) => {
-                let at = match refused.column {
-                    0 => String::new(),
-                    column => format!("column {column}: "),
-                };
-                self.word(word, refused.code, format!("only-if, {at}{}", refused.message), refused.help);
+                self.inside(word, refused.column, refused.code, format!("only-if: {}", refused.message), refused.help);
                 return None;
             }
         };
+        if condition.looks_at_nothing() {
+            self.word(word, "W033", "only-if looks at nothing, so it is always the same", Some("remove it".into()));
+        }
         if condition.looks_at("target") && rule.pick.is_none() {
             self.word(word, "E004", "only-if looks at `target`, and the rule picks none", Some("add `pick:`".into()));
         }
@@ -199,7 +207,8 @@ impl Check {
             self.issued(&word.value, word.referenced, scope);
         }
         if doc.effect.value == doc.during.effect.value {
-            self.word(&doc.effect, "E033", "an effect cannot give way to itself", None);
+            let help = "name two different effects".to_string();
+            self.word(&doc.effect, "E033", "an effect cannot give way to itself", Some(help));
         }
         for word in &doc.same {
             self.fixed(word, "same", &["area", "session", "target"]);
@@ -221,7 +230,7 @@ impl Check {
         Some(Suppression {
             id: id.value.clone(),
             title: Sentence::new(rule.title.en.as_str(), rule.title.zh_hant.as_str()),
-            sources: rule.source.iter().map(|s| Source { text: s.text.clone(), url: s.url.clone() }).collect(),
+            sources: rule.source.iter().map(source).collect(),
             effect: doc.effect.value.clone(),
             during: doc.during.effect.value.clone(),
             kinds: doc.during.kinds.iter().map(|word| word.value.clone()).collect(),

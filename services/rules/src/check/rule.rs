@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use campanile_alert::{Certainty, MessageType, Urgency};
 
 use super::{Check, Scope, message_type, place};
-use crate::document::{ApproveDoc, CauseDoc, EnvelopeDoc, LevelDoc, PickDoc, RuleDoc, UntilDoc, Word};
+use crate::document::{ApproveDoc, CauseDoc, EnvelopeDoc, LevelDoc, PickDoc, RuleDoc, SourceDoc, UntilDoc, Word};
 use crate::{
     AfterLinger, Approve, CauseMatch, ColumnMatch, Conflict, DEPTH_MAX, EnvelopeRule, Escalation, IfSilent, Limit,
     Pick, Rule, Sentence, Silence, Source, Until,
@@ -28,6 +28,12 @@ impl Check {
         }
         let hold_s = doc.hold.as_ref().map_or(Some(0), |word| self.seconds(word));
         let cause = self.cause(cause_doc, scope);
+        let longest = self.vocabulary.expires_max(Some(&cause_doc.event.value)).as_secs();
+        if let (Some(word), Some(hold_s)) = (&doc.hold, hold_s.filter(|hold_s| *hold_s > longest)) {
+            let message =
+                format!("held for {} h it never fires: such an alert lives {} h", hold_s / 3600, longest / 3600);
+            self.word(word, "W090", message, Some("shorten `hold`".into()));
+        }
         let absent = doc.absent.as_ref().map(|absent| self.absent(absent));
         let table = match (&doc.table, &cause) {
             (Some(table), Some(cause)) => Some(self.table(table, doc, cause, scope)),
@@ -91,7 +97,7 @@ impl Check {
         Some(Rule {
             id: id.value.clone(),
             title: Sentence::new(doc.title.en.as_str(), doc.title.zh_hant.as_str()),
-            sources: doc.source.iter().map(|s| Source { text: s.text.clone(), url: s.url.clone() }).collect(),
+            sources: doc.source.iter().map(source).collect(),
             effective_from,
             effective_to,
             cause: cause?,
@@ -117,8 +123,9 @@ impl Check {
         for word in &doc.from {
             let Some(department) = self.department(word) else { continue };
             if let Some(event) = event.filter(|event| !event.owners.contains(&department)) {
-                let message = format!("{department} does not normally issue {}", event.code);
-                self.word(word, "W011", message, None);
+                let owners: Vec<&str> = event.owners.iter().map(|owner| owner.as_str()).collect();
+                let message = format!("{department} may not issue {}, so it is no cause to trust", event.code);
+                self.word(word, "E011", message, Some(format!("it belongs to {}", owners.join(", "))));
             }
             from.insert(department);
         }
@@ -148,6 +155,9 @@ impl Check {
         let signals = doc.signal.as_ref().map(|words| {
             if let Some(event) = event.filter(|event| !event.carries_signal) {
                 self.word(&doc.event, "E002", format!("{} carries no signal", event.code), None);
+            }
+            if words.is_empty() {
+                self.word(&doc.event, "W033", "`signal` is empty, so the rule never matches", None);
             }
             words.iter().flat_map(|word| self.signal(word)).collect::<BTreeSet<String>>()
         });
@@ -205,7 +215,10 @@ impl Check {
                 let level = params.get(name).copied();
                 if level.is_none() {
                     let known: Vec<&str> = params.keys().map(String::as_str).collect();
-                    let help = format!("the pack has {}", known.join(", "));
+                    let help = match known.is_empty() {
+                        true => format!("add `params: {{{name}: 3}}` to the pack"),
+                        false => format!("the pack has {}", known.join(", ")),
+                    };
                     self.word(word, "E004", format!("there is no parameter `{name}`"), Some(help));
                 }
                 level
@@ -288,7 +301,8 @@ impl Check {
         };
         if doc.need.value == 0 {
             if doc.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
-                self.word(&doc.need, "E072", "nobody is asked, and no `reason` is given", None);
+                let help = "add `reason: …`, or ask someone".to_string();
+                self.word(&doc.need, "E072", "nobody is asked, and no `reason` is given", Some(help));
             }
         } else if doc.by.is_empty() {
             self.word(&doc.need, "E072", "`by` names no role", None);
@@ -419,4 +433,10 @@ pub(super) fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
         Some(None) => None,
         Some(some) => Some(some),
     }
+}
+
+/// A citation.
+pub(super) fn source(doc: &SourceDoc) -> Source {
+    let copy = doc.file.clone().zip(doc.sha256.clone());
+    Source { text: doc.text.clone(), url: doc.url.clone(), copy }
 }

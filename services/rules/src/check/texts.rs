@@ -9,6 +9,9 @@ use crate::Text;
 use crate::document::{TextDoc, TextsDoc, Word};
 use crate::engine::PLACEHOLDERS;
 
+/// What a cell broadcast message holds, in UCS-2 characters.
+const BROADCAST_MAX: usize = 615;
+
 impl Check {
     /// The texts of a rule; both official languages are required, and each says what, where, what to do, and how it ends.
     pub(super) fn texts(&mut self, texts: &Spanned<TextsDoc>, per_target: bool, kinds: bool) -> Vec<(String, Text)> {
@@ -62,6 +65,15 @@ impl Check {
         if let Some(word) = text.headline.as_ref().filter(|word| kinds && !word.value.contains("{kinds}")) {
             let help = "write {kinds} where the kinds of schools belong".to_string();
             self.word(word, "E091", format!("the headline in {language} does not say whom it concerns"), Some(help));
+        }
+        let both = [&text.headline, &text.instruction];
+        let length = both.iter().filter_map(|word| word.as_ref());
+        let length: usize = length.map(|word| word.value.encode_utf16().count()).sum();
+        if length > BROADCAST_MAX {
+            let message = format!(
+                "headline and instruction in {language} have {length} characters, cell broadcast {BROADCAST_MAX}"
+            );
+            self.word(at, "W091", message, Some("say less, or put the rest into `description`".into()));
         }
         Some(Text {
             headline: text.headline.as_ref()?.value.clone(),

@@ -70,6 +70,7 @@ impl Engine {
             classification: classification_of(key),
             causes,
             cause_count,
+            kinds: effect.kinds_at(step.now),
             rule: active.reference.clone(),
             rules,
             depth: (deepest + 1).min(DEPTH_MAX),

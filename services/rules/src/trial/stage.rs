@@ -26,19 +26,31 @@ const INPUTS_MAX: usize = 20_000;
 const MIDDLE: [f64; 2] = [22.35, 114.15];
 
 /// What is played, and what came of it.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub(super) engines: BTreeMap<DepartmentId, Engine>,
     pub(super) now: Timestamp,
     /// The alerts of the case by the names it gives them.
     alerts: BTreeMap<String, Played>,
     /// The names by message.
     pub(super) names: BTreeMap<AlertId, String>,
-    pub(super) sent: Vec<Effect>,
+    pub(crate) sent: Vec<Effect>,
     pub(super) notes: Vec<Decision>,
     pub(super) used: BTreeSet<(String, Option<usize>)>,
     /// The last message of each effect, with its kinds.
     pub(super) last: BTreeMap<EffectKey, Effect>,
     number: u64,
+    /// Whether everybody who is asked says yes at once, and sentences are not kept: a history is played.
+    agreeing: bool,
+}
+
+/// An alert of a history.
+pub(crate) struct PlayedAlert<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) from: &'a str,
+    pub(crate) event: &'a str,
+    pub(crate) signal: Option<&'a str>,
+    pub(crate) level: Option<u32>,
+    pub(crate) point: Option<[f64; 2]>,
 }
 
 #[derive(Clone)]
@@ -73,7 +85,7 @@ enum What {
 }
 
 impl Stage {
-    pub(super) fn new(engines: BTreeMap<DepartmentId, Engine>, start: Timestamp) -> Self {
+    pub(crate) fn new(engines: BTreeMap<DepartmentId, Engine>, start: Timestamp) -> Self {
         Self {
             engines,
             now: start,
@@ -84,7 +96,64 @@ impl Stage {
             used: BTreeSet::new(),
             last: BTreeMap::new(),
             number: 0,
+            agreeing: false,
         }
+    }
+
+    pub(crate) fn everybody_agrees(&mut self) {
+        self.agreeing = true;
+    }
+
+    /// An alert of a history comes, or changes when it stands.
+    pub(crate) fn say(&mut self, alert: &PlayedAlert<'_>, standing: bool) -> Result<(), String> {
+        let doc = AlertDoc {
+            id: alert.name.into(),
+            of: None,
+            event: Some(alert.event.into()),
+            from: Some(alert.from.into()),
+            level: alert.level,
+            signal: alert.signal.map(String::from),
+            certainty: None,
+            urgency: None,
+            severity: None,
+            point: alert.point,
+            place: None,
+            sites: Vec::new(),
+            expires: None,
+            status: None,
+            exercise: None,
+            author: None,
+        };
+        if standing { self.update(&doc) } else { self.alert(&doc) }
+    }
+
+    /// An alert of a history is cancelled; its name is free again.
+    pub(crate) fn forget(&mut self, name: &str) -> Result<(), String> {
+        self.cancel(name)?;
+        self.alerts.remove(name);
+        Ok(())
+    }
+
+    /// Says yes to everything that is asked, each time as as many persons as are needed.
+    fn agree(&mut self) -> Result<(), String> {
+        let asked: Vec<(DepartmentId, crate::Pending)> = self
+            .engines
+            .iter()
+            .flat_map(|(own, engine)| engine.pending().into_iter().map(move |pending| (own.clone(), pending)))
+            .collect();
+        for (own, pending) in asked {
+            for person in 0..pending.need {
+                let approval = Approval {
+                    pending: pending.id.clone(),
+                    shown: pending.shown,
+                    person: format!("person-{person}"),
+                    roles: pending.by.clone(),
+                    answer: Answer::Approve,
+                };
+                self.put(&own, pending.world.clone(), What::Approval(approval), Some(own.clone()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Signs a rule's envelope: `signed`, or `expired`, which held until the day before.
@@ -107,7 +176,7 @@ impl Stage {
     }
 
     /// Lets time pass: ticks are written when an engine wants one.
-    pub(super) fn pass_to(&mut self, at: Timestamp) -> Result<(), String> {
+    pub(crate) fn pass_to(&mut self, at: Timestamp) -> Result<(), String> {
         for _ in 0..INPUTS_MAX {
             let due = self.engines.iter().filter_map(|(own, engine)| Some((engine.due()?, own.clone()))).min();
             let Some((due, own)) = due.filter(|(due, _)| *due <= at) else {
@@ -192,7 +261,8 @@ impl Stage {
             author,
             what,
             only: None,
-        })
+        })?;
+        if self.agreeing { self.agree() } else { Ok(()) }
     }
 
     pub(super) fn answer(&mut self, doc: &AnswerDoc, answer: Answer) -> Result<(), String> {
@@ -302,8 +372,10 @@ impl Stage {
                     continue;
                 }
                 let outcome = engine.apply(&input);
-                self.notes.extend(outcome.notes);
-                self.used.extend(outcome.used);
+                if !self.agreeing {
+                    self.notes.extend(outcome.notes);
+                    self.used.extend(outcome.used);
+                }
                 for effect in outcome.effects {
                     self.names.insert(effect.alert.id(), effect.key.to_string());
                     self.last.insert(effect.key.clone(), effect.clone());

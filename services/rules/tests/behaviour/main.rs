@@ -4,9 +4,13 @@
 
 mod desk;
 
+mod gallery;
+mod order;
 mod packs;
+mod past;
 mod persons;
 mod replay;
+mod schema;
 mod shipped;
 mod silence;
 mod spatial;

@@ -1,6 +1,6 @@
 //! The shipped packs are accepted, and what is wrong with a pack is said with its place and a remedy.
 
-use campanile_rules::{DataSet, Format, Gravity, Pack, check_federation};
+use campanile_rules::{DataSet, Format, Gravity, Pack, check_federation, lint};
 
 const FIRE: &str = include_str!("../../packs/edb-fire.rules.yaml");
 const SHELTER: &str = include_str!("../../packs/had-shelter.rules.yaml");
@@ -135,7 +135,8 @@ fn a_rule_without_source_approval_or_end_is_refused() {
 }
 
 #[test]
-fn an_issuer_that_does_not_own_the_cause_is_a_warning() {
+fn an_issuer_that_may_not_issue_the_cause_is_read_with_a_warning_and_refused_by_lint() {
     let (_, warnings) = Pack::parse(&FIRE.replacen("from: [fsd]", "from: [fsd, lcsd]", 1)).unwrap();
-    assert!(matches!(&warnings[..], [w] if w.code == "W011" && w.gravity == Gravity::Warning), "{warnings:?}");
+    assert!(matches!(&warnings[..], [w] if w.code == "E011" && w.gravity == Gravity::Warning), "{warnings:?}");
+    assert!(lint::strictly(warnings).iter().all(|one| one.gravity == Gravity::Error));
 }
