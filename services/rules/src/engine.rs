@@ -111,6 +111,10 @@ pub struct Engine {
     rules: BTreeMap<String, Arc<Active>>,
     /// Which of the department's effects give way to which.
     suppressions: Vec<Suppression>,
+    /// The ids of the rules that issue an event.
+    issuers: BTreeMap<String, Vec<String>>,
+    /// The departments whose silence a rule waits for.
+    listened: BTreeSet<DepartmentId>,
     /// The ids of the rules that wait for an event.
     waiting: BTreeMap<String, Vec<String>>,
     /// Events that a conflict may need: the antonyms of what the rules issue.
@@ -165,7 +169,12 @@ impl Engine {
         }
         let mut waiting: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut watched = BTreeSet::new();
+        let (mut issuers, mut listened) = (BTreeMap::<String, Vec<String>>::new(), BTreeSet::new());
         for (id, active) in &rules {
+            for issue in active.rule.issues() {
+                issuers.entry(issue.into()).or_default().push(id.clone());
+            }
+            listened.extend(active.rule.absent.iter().flat_map(|absent| absent.from.iter().cloned()));
             waiting.entry(active.rule.cause.event.clone()).or_default().push(id.clone());
             let issued = active.rule.issues().into_iter().filter_map(|issue| vocabulary.event(issue));
             watched.extend(issued.flat_map(|event| event.antonyms.iter().cloned()));
@@ -180,6 +189,8 @@ impl Engine {
             manifests,
             rules,
             suppressions,
+            issuers,
+            listened,
             waiting,
             watched,
             against: BTreeSet::new(),

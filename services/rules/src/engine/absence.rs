@@ -17,9 +17,7 @@ const AGAIN_S: i64 = 300;
 impl Engine {
     /// Every input says that its department is heard; a tick is nobody's.
     pub(super) fn hear(&mut self, input: &Input<'_>, step: &Step) {
-        let wanted = self.rules.values().filter_map(|active| active.rule.absent.as_ref());
-        let wanted = wanted.into_iter().any(|absent| absent.from.contains(&input.department));
-        if wanted && !matches!(input.kind, InputKind::Tick { .. }) {
+        if self.listened.contains(&input.department) && !matches!(input.kind, InputKind::Tick { .. }) {
             let at = self.state.heard.get(&input.department).map_or(step.now, |heard| heard.0.max(step.now));
             self.state.heard.put(input.department.clone(), Heard(at));
         }
@@ -31,9 +29,6 @@ impl Engine {
             |active: &Active| active.rule.absent.as_ref().is_some_and(|absent| absent.from.contains(&input.department));
         let rules: Vec<String> =
             self.rules.iter().filter(|(_, active)| waits(active)).map(|(id, _)| id.clone()).collect();
-        if rules.is_empty() {
-            return;
-        }
         let key = NoticeKey { world: input.world.clone(), hash: input.hash };
         let notice = Notice { department: input.department.clone(), areas: areas.to_vec(), time: step.time };
         self.state.notices.put(key, notice);

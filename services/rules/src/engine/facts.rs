@@ -23,16 +23,24 @@ impl Engine {
         let set = active.rule.pick.as_ref().and_then(|pick| self.data.get(&pick.targets));
         let mut facts = self.condition_facts(active, lineage, known, None, None, step);
         let (mut kept, mut first) = (BTreeSet::new(), None);
+        // A condition that looks at no target has one answer for all of them.
+        let each = condition.looks_at("target");
+        let mut once = None;
         for target in picked {
             let site = set.and_then(|set| set.site(&target));
-            if condition.looks_at("target") {
+            if each {
                 facts.insert("target", target_facts(condition, active, site, &target, step));
             }
-            match condition.decide(&facts) {
+            let answer = match &once {
+                Some(answer) if !each => Clone::clone(answer),
+                _ => condition.decide(&facts),
+            };
+            once.get_or_insert_with(|| answer.clone());
+            match answer {
                 Ok(Answer::Holds) => _ = kept.insert(target),
                 Ok(Answer::Stops(part)) => {
                     let name = |tag: &str| site.map_or(target.as_str(), |site| site.name(tag)).to_string();
-                    first.get_or_insert_with(|| match condition.looks_at("target") {
+                    first.get_or_insert_with(|| match each {
                         true => Sentence::new(
                             format!("it is not so that {part} for {}", name("en")),
                             format!("{} 不符合條件 {part}", name("zh-Hant")),

@@ -82,9 +82,9 @@ impl Engine {
 
     /// An effect of ours of that event on the same target in the same world.
     fn effect_on(&self, event: &str, like: &EffectKey) -> Option<EffectKey> {
-        let issues = self.rules.values().filter(|active| active.rule.issues().contains(event));
-        issues.into_iter().find_map(|active| {
-            let key = EffectKey { rule: active.rule.id.clone(), effect: event.into(), ..like.clone() };
+        let issuers = self.issuers.get(event)?;
+        issuers.iter().find_map(|rule| {
+            let key = EffectKey { rule: rule.clone(), effect: event.into(), ..like.clone() };
             self.state.effects.get(&key).map(|_| key)
         })
     }
