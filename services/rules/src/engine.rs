@@ -11,7 +11,8 @@
 //! ```
 //!
 //! `matching` is about causes and conditions, `permit` about who allows, `person` about what persons do, `truth` about
-//! how effects live and end, `message` about what is published, `state` about what is remembered.
+//! how effects live and end, `message` about what is published, `state` about what is remembered, `adopt` about effects
+//! that come back after a disk was lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::{
 };
 
 mod absence;
+mod adopt;
 mod facts;
 mod giving_way;
 mod matching;
@@ -38,6 +40,7 @@ mod state;
 mod truth;
 mod views;
 
+pub use adopt::Issued;
 pub(crate) use message::PLACEHOLDERS;
 
 /// What an engine is told once.
@@ -80,6 +83,9 @@ pub enum Error {
         key: String,
     },
 }
+
+/// A tick is wanted as soon as all is here that others hold.
+pub const AT_ONCE: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// A rule at work, with what every effect of it names.
 #[derive(Debug)]
@@ -219,6 +225,7 @@ impl Engine {
         for (key, effect) in self.state.effects.rows() {
             self.messages.extend(effect.messages.iter().map(|(id, _)| (id.clone(), key.clone())));
         }
+        self.restore_returned();
         Ok(())
     }
 
@@ -231,7 +238,14 @@ impl Engine {
             self.state.time.put((), step.now);
         }
         self.hear(input, &step);
-        self.run_timers(&mut step);
+        match &input.kind {
+            InputKind::Tick { .. } if self.is_recovering() => {
+                self.settle_past(&mut step);
+                self.run_timers(&mut step);
+            }
+            _ if self.is_recovering() => {}
+            _ => self.run_timers(&mut step),
+        }
         match &input.kind {
             InputKind::Tick { .. } => {}
             InputKind::Alert { alert, classification } => self.alert(input, alert, classification, &mut step),
@@ -249,9 +263,9 @@ impl Engine {
     }
 
     /// The next instant at which [`InputKind::Tick`] is wanted; `None` when nothing waits for time to pass. It may lie
-    /// in the past, when something fell due between two inputs.
+    /// in the past, when something fell due between two inputs; it is [`AT_ONCE`] after [`Engine::take_back`].
     pub fn due(&self) -> Option<Timestamp> {
-        self.state.due()
+        if self.is_recovering() { Some(AT_ONCE) } else { self.state.due() }
     }
 
     /// The department whose rules these are.

@@ -34,7 +34,7 @@ pub use data::{DataSet, DataSets, Error as DataError, Format, RowSpec, Site};
 pub use decision::{Decision, Sentence, Verdict};
 pub use diagnostic::{Diagnostic, Gravity, Refusal};
 pub use effect::{Cause, Effect, EffectKey, Outcome, RuleRef, StateRow};
-pub use engine::{Engine, Error, Options};
+pub use engine::{AT_ONCE, Engine, Error, Issued, Options};
 pub use input::{Answer, Approval, Envelope, Input, InputKind, Signer};
 pub use pack::{
     Absent, AfterLinger, Approve, CauseMatch, ColumnMatch, Conflict, DataRef, EnvelopeRule, Escalation, IfSilent,

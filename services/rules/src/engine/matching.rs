@@ -48,7 +48,8 @@ impl Engine {
                         "訊息抵達時已被取消或取代",
                     );
                     step.note("", &input.world, Verdict::NotMatched, why);
-                    return;
+                    // What it took the place of is over as well.
+                    return self.end_causes(&earlier, step);
                 }
                 self.cause(input, alert, words, &own, &earlier, step);
             }
@@ -144,6 +145,9 @@ impl Engine {
         let (id, lineage) = (active.rule.id.as_str(), &key.lineage);
         let targets: BTreeSet<String> = picks.keys().cloned().collect();
         let kinds: BTreeMap<_, _> = picks.into_iter().filter(|(_, kinds)| !kinds.is_empty()).collect();
+        if self.is_recovering() {
+            return self.retain_targets(key, &targets, step);
+        }
         if let Some(pause) = self.paused(id, &lineage.world) {
             let why =
                 Sentence::new(format!("the rule is paused: {}", pause.reason), format!("規則已暫停：{}", pause.reason));
@@ -254,6 +258,9 @@ impl Engine {
         for lineage in lineages {
             for key in self.candidates_of(lineage) {
                 self.drop_candidate(&key, step);
+            }
+            if let Some(known) = self.state.known.get(lineage).cloned().filter(|_| self.is_recovering()) {
+                self.end_for_returned(lineage, &known);
             }
             self.forget_cause(lineage);
         }

@@ -6,6 +6,7 @@
 //!   e  an effect in force                 s  an officer's Cancel            x  a message known to be ended
 //!   p  a pause                            v  a signed envelope              b  when batches were issued
 //!   h  when a department was last heard   n  a public notice of a department
+//!   r  an effect that came back after a disk was lost
 //! ```
 //! A crash leaves either all rows of an input or none, because they commit with it. Indexes (timers, message ids) are
 //! made again from the rows, so a restored engine goes on with the same bytes.
@@ -16,6 +17,7 @@ use campanile_alert::{AlertId, Area, Certainty, DepartmentId, MessageType, Sever
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::adopt::Returned;
 use crate::{Cause, EffectKey, Envelope, Sentence, StateRow};
 
 /// The most earlier messages that an effect refers to, and that a cause is known by; older ones are forgotten.
@@ -416,6 +418,7 @@ pub(super) struct State {
     pub(super) batches: Table<RuleIn, Batches>,
     pub(super) heard: Table<DepartmentId, Heard>,
     pub(super) notices: Table<NoticeKey, Notice>,
+    pub(super) returned: Table<EffectKey, Returned>,
 }
 
 impl State {
@@ -433,6 +436,7 @@ impl State {
         self.batches.drain(&mut rows);
         self.heard.drain(&mut rows);
         self.notices.drain(&mut rows);
+        self.returned.drain(&mut rows);
         rows.sort();
         rows
     }
@@ -452,6 +456,7 @@ impl State {
             Batches::TABLE => self.batches.read(rest, value),
             Heard::TABLE => self.heard.read(rest, value),
             Notice::TABLE => self.notices.read(rest, value),
+            Returned::TABLE => self.returned.read(rest, value),
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ use super::{Active, Engine, Step};
 use crate::{AfterLinger, EffectKey, Sentence, Verdict};
 
 use super::permit::effect_key;
-use campanile_alert::{Alert, MessageType};
+use campanile_alert::{Alert, MessageType, Timestamp};
 
 use crate::Input;
 
@@ -29,25 +29,30 @@ impl Engine {
         if self.state.effects.get(key).is_some() {
             return;
         }
+        let effect = self.fresh(active, key, step.time);
+        self.state.effects.put(key.clone(), effect);
+    }
+
+    /// An effect that comes into being at an instant, without causes yet.
+    pub(super) fn fresh(&self, active: &Active, key: &EffectKey, at: Timestamp) -> InForce {
         let ceiling = self.vocabulary.expires_max(Some(&key.effect)).as_secs();
-        let longest = later(step.time, active.rule.until.max_s.min(ceiling));
+        let longest = later(at, active.rule.until.max_s.min(ceiling));
         let sitting = active.frame.schedule.of_target(&key.target).filter(|_| active.rule.table.is_some());
         // Once the session can no longer be held after all, what was issued stays to its end.
         let latch = sitting.as_ref().filter(|_| active.rule.until.latch);
-        let latch = latch.map(|sitting| sitting.resume_by.map_or(step.time, |by| by.max(step.time)));
-        let effect = InForce {
+        let latch = latch.map(|sitting| sitting.resume_by.map_or(at, |by| by.max(at)));
+        InForce {
             messages: Vec::new(),
             support: BTreeMap::new(),
             expired: BTreeMap::new(),
             named: BTreeSet::new(),
-            since: step.time,
-            sent: step.time,
+            since: at,
+            sent: at,
             until: sitting.map_or(longest, |sitting| sitting.ends.min(longest)),
             stand: Stand::Supported,
             kinds: BTreeSet::new(),
             latch,
-        };
-        self.state.effects.put(key.clone(), effect);
+        }
     }
 
     /// A cause supports an effect in force. Whether it did not before.
@@ -318,6 +323,7 @@ impl Engine {
             if ours {
                 continue;
             }
+            self.officer_on_returned(&key, alert);
             match alert.msg_type {
                 MessageType::Cancel => {
                     let why = Sentence::new(

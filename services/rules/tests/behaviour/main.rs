@@ -10,6 +10,7 @@ mod packs;
 mod past;
 mod persons;
 mod replay;
+mod returned;
 mod schema;
 mod shipped;
 mod silence;
