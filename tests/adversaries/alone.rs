@@ -48,6 +48,7 @@ async fn member(store: Arc<MemoryStore>, derive: Box<dyn Derive>) -> (Cluster, B
         addresses: Vec::new(),
         peers: Vec::new(),
         derive: Some(derive),
+        begin_anew: false,
     })
     .await
     .unwrap();

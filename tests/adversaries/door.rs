@@ -84,6 +84,22 @@ async fn s2_a_certificate_revoked_in_the_midst_of_an_open_stream_gets_nothing_mo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s2_a_certificate_that_expires_in_the_midst_of_an_open_stream_gets_nothing_more() {
+    let cluster = harbour_view().away("had/node-1").start().await.unwrap();
+    let identity = Identity::load(&cluster.federation.node(&"had/node-1".parse().unwrap()).tls).unwrap();
+    let rest = identity.peer().not_after.duration_since(cluster.time.now());
+    publish(&cluster, "before").await;
+    let (_open, mut stream) = pull(channel(&cluster, identity, "fsd/node-1"), "fsd/node-1").await;
+    next_record(&mut stream).await.unwrap();
+    // No roster says so, and nobody shakes hands again: the stream itself must look at the clock.
+    cluster.advance(Duration::try_from(rest).unwrap() + Duration::from_secs(1)).unwrap();
+    let status = next_record(&mut stream).await.expect_err("an expired certificate keeps its open stream");
+    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status}");
+    assert!(status.message().contains("expired"), "{status}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s2_a_node_that_leaves_the_roster_loses_its_open_stream() {
     let cluster = harbour_view().away("had/node-1").start().await.unwrap();
     let identity = Identity::load(&cluster.federation.node(&"had/node-1".parse().unwrap()).tls).unwrap();

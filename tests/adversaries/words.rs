@@ -61,8 +61,13 @@ pub(crate) async fn pull(
     to: &str,
 ) -> (tokio::sync::mpsc::Sender<wire::PullRequest>, tonic::Streaming<wire::PullResponse>) {
     let (requests, receiver) = tokio::sync::mpsc::channel(4);
-    let start =
-        wire::PullStart { origin: to.into(), lane: wire::Lane::Urgent.into(), after: None, credit_bytes: 4 << 20 };
+    let start = wire::PullStart {
+        origin: to.into(),
+        lane: wire::Lane::Urgent.into(),
+        after: None,
+        credit_bytes: 4 << 20,
+        older: Vec::new(),
+    };
     requests.send(wire::PullRequest { kind: Some(wire::pull_request::Kind::Start(start)) }).await.unwrap();
     let mut peer = wire::peer_service_client::PeerServiceClient::new(channel);
     let stream = peer.pull(tokio_stream::wrappers::ReceiverStream::new(receiver)).await.unwrap().into_inner();

@@ -204,6 +204,7 @@ async fn pull(cluster: &Cluster, identity: Identity) -> Result<(), tonic::Status
         lane: wire::Lane::Urgent.into(),
         after: None,
         credit_bytes: 1 << 20,
+        older: Vec::new(),
     };
     let first = wire::PullRequest { kind: Some(wire::pull_request::Kind::Start(start)) };
     let mut peer = wire::peer_service_client::PeerServiceClient::new(channel);

@@ -54,7 +54,7 @@ pub(crate) fn count(store: &MemoryStore) -> usize {
 }
 
 /// A site in a world.
-type Target = (World, String);
+pub(crate) type Target = (World, String);
 
 /// What must follow and what may, from the records in the order in which they came.
 #[derive(Default)]
@@ -109,8 +109,8 @@ impl Expected {
 
 /// What is wrong with edb's closures, after everything has come to it and its rules are done.
 ///
-/// With a disk the state of the rules is lost as well, which no peer can give back: then a site may be closed anew.
-pub(crate) fn judge(store: &MemoryStore, has_lost_disk: bool) -> Vec<String> {
+/// `in_force` are the closures that its rules know of.
+pub(crate) fn judge(store: &MemoryStore, in_force: &BTreeSet<Target>) -> Vec<String> {
     let all = held(store);
     let sites = sites();
     let mut expected = Expected::default();
@@ -119,26 +119,52 @@ pub(crate) fn judge(store: &MemoryStore, has_lost_disk: bool) -> Vec<String> {
     }
     // Whoever was asked has answered by now.
     expected.must.extend(expected.fires.values().flatten().cloned());
-    let mut closed: BTreeMap<Target, usize> = BTreeMap::new();
+    let mut closed: BTreeMap<Target, Closed> = BTreeMap::new();
     for closure in all.iter().filter(|held| held.is_closure()) {
-        let is_first = closure.alert().is_some_and(|alert| alert.msg_type == MessageType::Alert);
         for site in &closure.body.classification.sites {
-            *closed.entry((closure.header.world.clone(), site.clone())).or_default() += usize::from(is_first);
+            closed.entry((closure.header.world.clone(), site.clone())).or_default().take(closure);
         }
     }
     let mut faults = Vec::new();
     for (world, site) in expected.must.iter().filter(|target| !closed.contains_key(*target)) {
         faults.push(format!("T1: a fire burns beside {site} of world {world}, and it was never closed"));
     }
-    for (target @ (world, site), times) in &closed {
-        if *times == 0 || *times > 1 && !has_lost_disk {
-            faults.push(format!("T1: {site} of world {world} was closed {times} times"));
+    for (target @ (world, site), closed) in &closed {
+        if closed.times != 1 {
+            faults.push(format!("T1: {site} of world {world} was closed {} times", closed.times));
+        }
+        if !closed.is_over && !in_force.contains(target) {
+            faults.push(format!("T4: {site} of world {world} is closed, and the rules do not know of it"));
         }
         if !expected.may.contains(target) {
             faults.push(format!("T1: {site} of world {world} was closed without a fire beside it"));
         }
     }
     faults
+}
+
+/// What became of one site.
+#[derive(Default)]
+struct Closed {
+    /// How many times it was closed by the rules knowing what had come to them.
+    times: usize,
+    ids: BTreeSet<String>,
+    epoch: u64,
+    /// The last message was that it is open again.
+    is_over: bool,
+}
+
+impl Closed {
+    fn take(&mut self, closure: &Held) {
+        let Some(alert) = closure.alert() else { return };
+        // What only an unreachable node held, when the disk was lost, comes back after the site was closed anew: below.
+        let is_late = closure.header.epoch < self.epoch;
+        if alert.msg_type == MessageType::Alert && self.ids.insert(alert.id().to_string()) && !is_late {
+            self.times += 1;
+        }
+        self.epoch = self.epoch.max(closure.header.epoch);
+        self.is_over = alert.msg_type == MessageType::Cancel;
+    }
 }
 
 fn level(alert: &Alert) -> u32 {

@@ -108,7 +108,43 @@ fn every_seed_keeps_the_promises_of_the_bus() {
 
 #[test]
 fn l1_a_lost_log_of_private_records_comes_back_as_headers_and_is_continued() {
-    let faults = run::lose_disk_with_private_records();
+    let faults = run::scenarios::lose_disk_with_private_records();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn r1_a_record_that_came_back_in_an_older_epoch_reaches_those_who_have_gone_on_to_a_newer() {
+    let faults = run::scenarios::come_back_behind_those_who_have_gone_on();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn t1_t4_rules_whose_disk_is_gone_close_nothing_twice_and_manage_what_they_had_closed() {
+    let faults = run::scenarios::lose_the_state_of_the_rules();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn l3_a_node_set_back_by_a_start_uses_no_position_twice() {
+    let faults = run::scenarios::set_back_by_a_start();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn l1_a_fire_whose_commit_fails_is_not_acknowledged() {
+    let faults = run::scenarios::fail_the_commit_of_a_fire();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn t1_a_crash_between_a_fire_and_its_effects_loses_none() {
+    let faults = run::scenarios::crash_between_fires_and_their_effects();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn d1_an_emptied_node_that_reaches_nobody_publishes_nothing_before_it_knows_its_past() {
+    let faults = run::scenarios::publish_nothing_before_the_past_is_known();
     assert!(faults.is_empty(), "{faults:#?}");
 }
 

@@ -128,6 +128,7 @@ impl Node {
                 addresses: vec![self.department.clone()],
                 peers: Vec::new(),
                 derive: rules.map(|rules| Box::new(rules) as Box<dyn Derive>),
+                begin_anew: false,
             },
         )
         .await?;

@@ -24,6 +24,8 @@ use crate::node::{Call, Node, Shared, Wish};
 use crate::surroundings::SimClock;
 use crate::workload::{FIRE_RULE, State, Workload};
 
+pub(crate) mod scenarios;
+
 /// How far the run moves at once.
 const TICK_MS: u64 = 20;
 /// How long faults come.
@@ -102,26 +104,6 @@ pub(crate) fn run(seed: u64) -> Outcome {
     };
     drop(run);
     outcome
-}
-
-/// A department loses its disk after it has written what is for itself alone, and comes back to peers that hold the
-/// headers of that: what it writes from then on must follow them.
-pub(crate) fn lose_disk_with_private_records() -> Vec<String> {
-    let mut run = Run::new(1);
-    run.has_envelope = true;
-    while run.now_ms < 3_000 {
-        run.step();
-    }
-    run.crash(1);
-    run.replace_disk(1, Disk::default());
-    run.restart(1);
-    run.work.resume(run.now_ms);
-    run.settle();
-    let returned = run.nodes[1].look().last_arrival();
-    if returned < 3 {
-        run.shared.ledger.fault(format!("edb holds {returned} records, two came before and one after the loss"));
-    }
-    run.shared.ledger.faults()
 }
 
 impl Run {
@@ -397,8 +379,14 @@ impl Run {
         }
     }
 
+    /// What each node holds: the tails of all epochs of all logs.
     fn tails(&self) -> Vec<Vec<(LogId, Position)>> {
-        self.nodes.iter().map(|node| node.look().logs()).collect()
+        let of = |node: &Arc<Node>| {
+            let store = node.look();
+            let logs = store.logs().into_iter().map(|(log, _)| log);
+            logs.flat_map(|log| store.epochs(&log).into_iter().map(move |tail| (log.clone(), tail))).collect()
+        };
+        self.nodes.iter().map(of).collect()
     }
 
     fn differing(&self) -> String {
@@ -409,9 +397,8 @@ impl Run {
                 .nodes
                 .iter()
                 .map(|node| {
-                    let tail = node.look().tail(&log);
-                    let place = tail.map_or_else(|| "nothing".into(), |tail| tail.to_string());
-                    format!("{} has {place}", node.department)
+                    let tails: Vec<String> = node.look().epochs(&log).iter().map(ToString::to_string).collect();
+                    format!("{} has {}", node.department, tails.join(" "))
                 })
                 .collect();
             let places: BTreeSet<&str> =
@@ -438,9 +425,7 @@ impl Run {
                     let copies = other.look().read(&log, None, usize::MAX, usize::MAX).unwrap();
                     let copies_of: BTreeMap<Position, &Entry> =
                         copies.iter().map(|copy| (copy.position, copy)).collect();
-                    // A record that came back to an origin after a loss reaches only those who have not gone on yet.
-                    let is_whole = records.len() == copies.len() || ledger.is_bereft(&owner.department);
-                    let same = is_whole
+                    let same = records.len() == copies.len()
                         && records.iter().all(|record| {
                             // A body that was for others alone is not here; one that is here is the origin's.
                             copies_of.get(&record.position).is_none_or(|copy| {
@@ -455,7 +440,10 @@ impl Run {
             }
         }
         ledger.inspect_returned(&self.nodes);
-        for fault in closures::judge(&self.nodes[1].look(), ledger.is_bereft("edb")) {
+        let rules = self.nodes[1].rules();
+        let live = rules.map(|rules| rules.lock().engine.live()).unwrap_or_default();
+        let in_force = live.into_iter().map(|live| (live.effect.world, live.effect.target)).collect();
+        for fault in closures::judge(&self.nodes[1].look(), &in_force) {
             ledger.fault(fault);
         }
     }

@@ -105,6 +105,23 @@ impl Workload {
         self.intents.push(Intent::new(0, wish(&fire), name, now_ms));
     }
 
+    /// Adds a fire beside schools.
+    pub(crate) fn report(&mut self, identifier: &str, now: Timestamp, now_ms: u64) {
+        let mut fire = Fire::new(identifier, now, PLACES[0]);
+        fire.level = Some(3);
+        self.fires.push((self.intents.len(), fire.clone(), false));
+        self.intents.push(Intent::new(0, wish(&fire), identifier.into(), now_ms));
+    }
+
+    /// Adds a fire beside schools in an exercise of its own.
+    pub(crate) fn report_drill(&mut self, identifier: &str, exercise: &str, now: Timestamp, now_ms: u64) {
+        let mut fire = Fire::new(identifier, now, PLACES[0]);
+        (fire.level, fire.status, fire.note) = (Some(3), Some("Exercise"), Some(exercise.into()));
+        let exercise = Some(ExerciseId::try_new(exercise).unwrap());
+        let wish = Wish::Publish { alert: Arc::new(fire.alert().unwrap()), exercise };
+        self.intents.push(Intent::new(0, wish, identifier.into(), now_ms));
+    }
+
     fn amend(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, kind: &'static str) {
         let known: Vec<usize> = (0..self.fires.len())
             .filter(|at| !self.fires[*at].2 && self.intents[self.fires[*at].0].state == State::Acked)

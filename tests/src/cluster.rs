@@ -231,6 +231,7 @@ impl Cluster {
             directory: DirectoryConfig::Memory,
             peers: Vec::new(),
             metrics_listen: None,
+            begin_anew: false,
             origin,
         })
     }

@@ -4,7 +4,7 @@
 //! the pulling of every other origin's logs, the announcing of this node, the ticks that the rules ask for. The owner
 //! adds the services it wants to [`Bus::peer_service`] and serves them with [`crate::transport`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use campanile_discovery::hint::{Hint, Protocol};
 use campanile_discovery::members::Members;
 use campanile_discovery::roster::RosterHandle;
 use campanile_discovery::tls::TlsMaterial;
-use campanile_log::{Lane, LogId, Position, Store};
+use campanile_log::{Lane, LogId, Store};
 use campanile_proto::bus::v1::peer_service_server::PeerServiceServer;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -28,19 +28,21 @@ use tracing::warn;
 use crate::checkpoint::Checkpoints;
 use crate::count::{self, Uncounted};
 use crate::current::Current;
-use crate::derive::{Arrival, Derive};
+use crate::derive::{self, Arrival, Derive};
 use crate::metrics::Metrics;
 use crate::peer_service::Peers;
 use crate::pipeline::{self, Haste, PublishError, Published, SigningKeys, StartError, StateChange};
-use crate::pull::{self, Pullers};
+use crate::pull::Pullers;
 use crate::record::{Audience, Body, Content, Draft};
 use crate::surroundings::{Machine, Surroundings, blocking};
 use crate::tails::Tails;
 use crate::transport::Standing;
-use crate::verify::{self, Verifier};
+use crate::verify;
 
+mod past;
 mod start;
 
+use past::Past;
 use start::{begin_epochs, check_keys};
 
 /// How often the clock is looked at while a tick is due; the clock may be set by a test or by an operator.
@@ -75,6 +77,8 @@ pub struct Options {
     pub peers: Vec<(OriginId, Vec<String>)>,
     /// The rules, or nothing.
     pub derive: Option<Box<dyn Derive>>,
+    /// An operator's word that an empty store has no past, so that none is waited for.
+    pub begin_anew: bool,
 }
 
 impl std::fmt::Debug for Options {
@@ -147,13 +151,14 @@ struct Inner {
     pullers: Arc<Pullers>,
     peers: Peers,
     standing: Arc<Standing>,
-    /// Where our own logs ended when this process began.
-    own_tails: HashMap<LogId, Position>,
     metrics: Arc<Metrics>,
     members: Members,
     surroundings: Arc<dyn Surroundings>,
-    /// Cancelled once our own past has been looked for elsewhere.
-    ready: CancellationToken,
+    /// What is known of our own past.
+    past: Mutex<Past>,
+    /// Cancelled once that is no longer sought. (It wakes who waits in the order of their coming.)
+    decided: CancellationToken,
+    has_rules: bool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -183,17 +188,14 @@ impl Bus {
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::default());
         let store = options.store;
-        let empty = Lane::ALL.iter().all(|lane| store.tail(&LogId::new(options.origin.to_string(), *lane)).is_none());
-        let own_tails: HashMap<LogId, Position> = Lane::ALL
-            .iter()
-            .map(|lane| LogId::new(options.origin.to_string(), *lane))
-            .filter_map(|log| store.tail(&log).map(|tail| (log, tail)))
-            .collect();
+        let is_empty =
+            Lane::ALL.iter().all(|lane| store.tail(&LogId::new(options.origin.to_string(), *lane)).is_none());
         begin_epochs(store.as_ref(), &options.origin, options.clock.now(), surroundings.as_ref())?;
         let vocabulary = vocabulary::v1();
         let current = Arc::new(Mutex::new(Current::default()));
         let tails = Arc::new(Tails::new(store.as_ref()));
         let keys = Arc::new(ArcSwap::from_pointee(options.keys));
+        let has_rules = options.derive.is_some();
         let pipeline = pipeline::start(
             pipeline::Parts {
                 federation: options.federation.clone(),
@@ -233,9 +235,10 @@ impl Bus {
             stop: stop.clone(),
             surroundings: Arc::clone(&surroundings),
         };
-        let ready = CancellationToken::new();
-        if !empty {
-            ready.cancel();
+        let past = if is_empty && !options.begin_anew { Past::Sought } else { Past::Known };
+        let decided = CancellationToken::new();
+        if past == Past::Known {
+            decided.cancel();
         }
         let bus = Self(Arc::new(Inner {
             federation: options.federation,
@@ -252,11 +255,12 @@ impl Bus {
             pullers,
             peers,
             standing,
-            own_tails,
             metrics,
             members: options.members,
             surroundings,
-            ready,
+            past: Mutex::new(past),
+            decided,
+            has_rules,
             stop,
             tasks: TaskTracker::new(),
         }));
@@ -279,7 +283,7 @@ impl Bus {
     /// # Errors
     /// [`SubmitError`]; nothing was stored then.
     pub async fn publish(&self, submission: Submission) -> Result<Published, SubmitError> {
-        self.ready().await;
+        self.ready().await?;
         let now = self.0.clock.now();
         let Submission { alert, original, classification, exercise, audience_departments, traceparent } = submission;
         World::of(alert.status, exercise.as_ref())?;
@@ -326,13 +330,8 @@ impl Bus {
     /// # Errors
     /// [`PublishError`]; nothing was stored then.
     pub async fn record(&self, draft: Draft) -> Result<Published, PublishError> {
-        self.ready().await;
+        self.ready().await?;
         self.0.pipeline.publish(draft, None).await
-    }
-
-    /// Waits until a node whose disk is empty has asked its peers for its own past, or has waited long enough.
-    async fn ready(&self) {
-        self.0.ready.cancelled().await;
     }
 
     fn check_publisher(&self, roster: &campanile_discovery::roster::Roster) -> Result<(), Uncounted> {
@@ -497,43 +496,9 @@ impl Bus {
     }
 
     async fn follow_roster(self) {
-        let parts = pull::Parts {
-            origin: self.0.origin.clone(),
-            federation: self.0.federation.clone(),
-            store: Arc::clone(&self.0.store),
-            tails: Arc::clone(&self.0.tails),
-            pipeline: self.0.pipeline.clone(),
-            own_tails: self.0.own_tails.clone(),
-            roster: self.0.roster.clone(),
-            verifier: Verifier {
-                reader: self.0.origin.department().clone(),
-                federation: self.0.federation.clone(),
-                roster: self.0.roster.clone(),
-                vocabulary: self.0.vocabulary,
-            },
-            clock: Arc::clone(&self.0.clock),
-            metrics: Arc::clone(&self.0.metrics),
-            surroundings: Arc::clone(&self.0.surroundings),
-            stop: self.0.stop.clone(),
-        };
-        // A node whose disk is empty may have lost it: a log that began anew, without a link to what peers still hold,
-        // would be refused by them. So its own past comes first, and nothing is written until then.
-        if !self.0.ready.is_cancelled() {
-            self.0.pullers.follow_own(&parts);
-            let wait = async {
-                tokio::time::sleep(RECOVER_FIRST).await;
-                // Nobody is known who could hold it: this is a first start, or a node alone.
-                if self.0.pullers.knows_others(&parts) {
-                    tokio::time::sleep(RECOVER_WITHIN).await;
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.0.stop.cancelled() => {}
-                () = self.0.pullers.recovered() => {}
-                () = wait => {}
-            }
-            self.0.ready.cancel();
+        let parts = self.pulling();
+        if self.take_up_past(&parts).await.is_err() {
+            return;
         }
         let mut changed = self.0.roster.subscribe();
         loop {
@@ -595,11 +560,18 @@ impl Bus {
                 changed = due.changed() => if changed.is_err() { return } else { continue },
                 () = wait => {}
             }
-            let Some(at) = next else { continue };
+            let Some(mut at) = next else { continue };
+            if at == derive::AT_ONCE {
+                tokio::select! {
+                    biased;
+                    () = self.0.stop.cancelled() => return,
+                    () = self.caught_up() => at = self.0.clock.now(),
+                }
+            }
             if let Err(error) = self.record(tick_draft(at)).await {
                 warn!(%error, "A tick could not be written; it is tried again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
-            } else if *due.borrow() == Some(at) {
+            } else if *due.borrow() == next {
                 // The rules may be behind; the next wish comes with their commit.
                 tokio::time::sleep(TICK_EVERY).await;
             }
@@ -622,10 +594,6 @@ impl Bus {
     }
 }
 
-/// How long a node with an empty disk waits to hear of a peer that may hold its past.
-const RECOVER_FIRST: Duration = Duration::from_secs(1);
-/// How long it then waits for such a peer to tell.
-const RECOVER_WITHIN: Duration = Duration::from_secs(6);
 /// The version of the protocol between nodes.
 const PROTOCOL: u32 = 1;
 const OWNER_PREFIX: &[u8] = b"owner/";

@@ -22,6 +22,8 @@ pub struct Arrival {
     pub body: Option<Arc<Body>>,
     /// When it was stored here.
     pub received: Timestamp,
+    /// It is our own and came from a peer: the disk that held it was lost or set back.
+    pub returned: bool,
 }
 
 /// One counted record, with what the rules need to know of its neighbours.
@@ -34,6 +36,9 @@ pub struct Event<'a> {
     /// The header time of the record before it in its log; absent for the first.
     pub previous_time: Option<Timestamp>,
 }
+
+/// A tick is wanted as soon as all is here that others hold.
+pub const AT_ONCE: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// What follows from one record.
 #[derive(Debug, Default)]
@@ -56,6 +61,7 @@ pub trait Derive: Send {
     /// Takes one counted record and says what follows.
     fn apply(&mut self, event: &Event<'_>) -> Derived;
 
-    /// The next instant at which it wants a tick; absent when no timer runs.
+    /// The next instant at which it wants a tick; absent when no timer runs, [`AT_ONCE`] when records of our own have come
+    /// back and it waits for all that others hold.
     fn due(&self) -> Option<Timestamp>;
 }

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub refused: Counter,
     /// Logs in which two records stand at one position.
     pub forks: Counter,
+    /// Records lost with a disk that have come back below their log's tail.
+    pub healed: Counter,
     /// Commits that failed.
     pub commits_failed: Counter,
     /// Time of a commit, from the first record taken to the disk's answer.
@@ -58,6 +60,7 @@ impl Default for Metrics {
             effects: Counter::default(),
             refused: Counter::default(),
             forks: Counter::default(),
+            healed: Counter::default(),
             commits_failed: Counter::default(),
             commit_seconds: seconds(),
             arrival_seconds: seconds(),
@@ -78,6 +81,7 @@ impl Metrics {
         registry.register("effects_issued", "Records issued by the rules of this node", self.effects.clone());
         registry.register("records_refused", "Records of others refused at the door", self.refused.clone());
         registry.register("forks_found", "Logs with two records at one position", self.forks.clone());
+        registry.register("records_healed", "Lost records that came back below a log's tail", self.healed.clone());
         registry.register("commits_failed", "Commits that failed", self.commits_failed.clone());
         registry.register("commit_seconds", "Time of a commit", self.commit_seconds.clone());
         registry.register(

@@ -2,9 +2,11 @@
 //!
 //! A pull is a long-lived stream. The server writes as soon as a record is durable, as far as the receiver's credit
 //! reaches, so an idle link has the latency of a push while the receiver owns its position. A peer that may not read a
-//! record gets its header alone. A bookmark goes out at least every 5 s. Open streams are judged again at every change
-//! of the roster, and end after an hour, so that a revoked certificate does not live on in one.
+//! record gets its header alone. What came back into an older epoch than the receiver's goes first (`older`). A bookmark
+//! goes out at least every 5 s, and when all that is held here has been sent. Open streams are judged again at every
+//! change of the roster and every bookmark, and end after an hour, so that a revoked certificate does not live on in one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +28,13 @@ use crate::checkpoint::Checkpoints;
 use crate::pull::Pullers;
 use crate::record;
 use crate::surroundings::{Surroundings, blocking};
-use crate::tails::Tails;
+use crate::tails::{End, Tails};
 use crate::transport::{MESSAGE_BYTES_MAX, PeerInfo, Standing};
+
+mod older;
+
+pub use older::OLDER_MAX;
+use older::{Gap, Sent};
 
 /// The most credit a receiver may give: what may be on its way at once.
 pub const CREDIT_BYTES_MAX: u32 = 8 << 20;
@@ -147,29 +154,34 @@ impl PeerService for Peers {
         let lane = record::lane_from_wire(start.lane())
             .ok_or_else(|| Status::invalid_argument("start.lane: name one of the three lanes"))?;
         let log = LogId::new(origin.to_string(), lane);
-        let after = match &start.after {
-            None => None,
-            Some(position) => {
-                let (named, position) = record::position_from_wire(position)
-                    .map_err(|error| Status::invalid_argument(format!("start.after: {error}")))?;
-                if named != log {
-                    return Err(Status::invalid_argument("start.after: it is a position of another log"));
-                }
-                Some(position)
+        let of_log = |field: &str, position: &wire::Position| {
+            let (named, position) = record::position_from_wire(position)
+                .map_err(|error| Status::invalid_argument(format!("start.{field}: {error}")))?;
+            if named != log {
+                return Err(Status::invalid_argument(format!("start.{field}: it is a position of another log")));
             }
+            Ok(position)
         };
+        let after = start.after.as_ref().map(|position| of_log("after", position)).transpose()?;
+        if start.older.len() > OLDER_MAX {
+            return Err(Status::invalid_argument(format!("start.older: give at most {OLDER_MAX} positions")));
+        }
+        let older = start.older.iter().map(|position| of_log("older", position)).collect::<Result<Vec<_>, _>>()?;
         let (sender, receiver) = mpsc::channel(SENDING_MAX);
         let stream = Pull {
             peers: self.clone(),
             caller,
             log,
             after: after.map(|position| position.place()),
+            sent: Sent::new(after, &older),
+            gaps: VecDeque::new(),
+            has_told: false,
             credit: i64::from(start.credit_bytes.min(CREDIT_BYTES_MAX)),
             sender,
         };
         tokio::spawn(async move {
             let _permit = permit;
-            stream.run(after, requests).await;
+            stream.run(after.into_iter().chain(older).collect(), requests).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -222,8 +234,14 @@ struct Pull {
     peers: Peers,
     caller: Caller,
     log: LogId,
-    /// The place of the last record sent.
+    /// The place of the last record sent of the highest epoch so far.
     after: Option<(u64, u64)>,
+    /// How far the receiver has come in all epochs.
+    sent: Sent,
+    /// What it lacks of older ones.
+    gaps: VecDeque<Gap>,
+    /// It was told that all has been sent.
+    has_told: bool,
     credit: i64,
     sender: mpsc::Sender<Result<wire::PullResponse, Status>>,
 }
@@ -232,20 +250,14 @@ struct Pull {
 struct Ended;
 
 impl Pull {
-    async fn run(mut self, after: Option<Position>, requests: Streaming<wire::PullRequest>) {
+    async fn run(mut self, theirs: Vec<Position>, requests: Streaming<wire::PullRequest>) {
         // Every way to end is in order: the receiver reconnects from its own durable tail.
-        let _ended = self.serve(after, requests).await;
+        let _ended = self.serve(theirs, requests).await;
         debug!(log = %self.log, peer = %self.caller.origin, "A pull stream ended");
     }
 
-    async fn serve(
-        &mut self,
-        after: Option<Position>,
-        mut requests: Streaming<wire::PullRequest>,
-    ) -> Result<(), Ended> {
-        if let Some(theirs) = after {
-            self.compare(theirs).await?;
-        }
+    async fn serve(&mut self, theirs: Vec<Position>, mut requests: Streaming<wire::PullRequest>) -> Result<(), Ended> {
+        self.compare(theirs).await?;
         let mut tail = self.peers.tails.watch(&self.log);
         let mut roster = self.peers.roster.subscribe();
         let mut bookmark = tokio::time::interval(BOOKMARK_EVERY);
@@ -253,9 +265,17 @@ impl Pull {
         tokio::pin!(end);
         // Without this a stream would hold the connection open, and with it a node that has ended.
         let stop = self.peers.stop.clone();
+        let mut late = None;
         loop {
-            tail.borrow_and_update();
+            let held = *tail.borrow_and_update();
+            if late != Some(held.late) {
+                late = Some(held.late);
+                self.look_back();
+            }
             self.send_records().await?;
+            if !self.has_told && self.is_complete(held) {
+                self.bookmark(&tail).await?;
+            }
             // The rarest first, so that none is starved.
             tokio::select! {
                 biased;
@@ -269,23 +289,32 @@ impl Pull {
         }
     }
 
-    /// Sends the other record when the receiver's position holds another one here.
-    async fn compare(&mut self, theirs: Position) -> Result<(), Ended> {
+    /// Sends the other record when one of the receiver's positions holds another one here.
+    async fn compare(&mut self, theirs: Vec<Position>) -> Result<(), Ended> {
         let (store, log) = (Arc::clone(&self.peers.store), self.log.clone());
-        let held = match self.peers.read(move || store.get(&log, theirs.epoch, theirs.seq)).await {
-            Ok(held) => held,
+        let held = match self.peers.read(move || older::diverged(store.as_ref(), &log, &theirs)).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(held)) => held,
             Err(status) => return self.fail(status).await,
         };
-        match held {
-            Some(held) if held.position.hash != theirs.hash => {
-                let with_body = self.peers.admits(self.caller.origin.department(), &held);
-                let record = record::to_wire(&held, with_body);
-                let kind = wire::pull_response::Kind::Diverged(wire::Diverged { record: Some(record) });
-                self.send(kind).await?;
-                Err(Ended)
-            }
-            _ => Ok(()),
+        let with_body = self.peers.admits(self.caller.origin.department(), &held);
+        let record = record::to_wire(&held, with_body);
+        self.send(wire::pull_response::Kind::Diverged(wire::Diverged { record: Some(record) })).await?;
+        Err(Ended)
+    }
+
+    /// Finds out what the receiver lacks of the epochs below the one it has come to.
+    fn look_back(&mut self) {
+        if let Some((epoch, _)) = self.after {
+            self.gaps = self.sent.gaps_below(epoch, self.peers.store.as_ref(), &self.log);
+            self.has_told &= self.gaps.is_empty();
         }
+    }
+
+    /// All that is held here has been sent.
+    fn is_complete(&self, end: End) -> bool {
+        let has_come = |tail: Position| self.after.is_some_and(|after| after >= tail.place());
+        self.credit > 0 && self.gaps.is_empty() && end.tail.is_none_or(has_come)
     }
 
     async fn send_records(&mut self) -> Result<(), Ended> {
@@ -303,20 +332,44 @@ impl Pull {
                 // Exactly what the receiver counts and gives back: header and body as sent.
                 let sent = record.header.len() + record.body.as_ref().map_or(0, bytes::Bytes::len);
                 self.credit -= i64::try_from(sent).unwrap_or(i64::MAX);
-                self.after = Some(entry.position.place());
+                self.note(entry.position.place());
                 self.send(wire::pull_response::Kind::Record(record)).await?;
             }
         }
         Ok(())
     }
 
+    fn note(&mut self, place: (u64, u64)) {
+        self.sent.note(place);
+        match self.gaps.front_mut() {
+            Some(gap) if gap.epoch == place.0 => gap.after = place.1,
+            _ => self.after = Some(place),
+        }
+        if self.gaps.front().is_some_and(|gap| gap.after >= gap.until) {
+            self.gaps.pop_front();
+        }
+    }
+
     async fn next_page(&mut self) -> Result<Vec<Entry>, Ended> {
+        while let Some(gap) = self.gaps.front() {
+            let (from, until) = ((gap.epoch, gap.after), (gap.epoch, gap.until));
+            let mut entries = self.read_page(Some(from)).await?;
+            entries.retain(|entry| entry.position.place() <= until);
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+            self.gaps.pop_front();
+        }
         if let Some(after) = self.after
             && let Some(entries) = self.peers.tails.recent(&self.log, after, PAGE_RECORDS)
         {
             return Ok(entries);
         }
-        let (store, log, after) = (Arc::clone(&self.peers.store), self.log.clone(), self.after);
+        self.read_page(self.after).await
+    }
+
+    async fn read_page(&mut self, after: Option<(u64, u64)>) -> Result<Vec<Entry>, Ended> {
+        let (store, log) = (Arc::clone(&self.peers.store), self.log.clone());
         match self.peers.read(move || store.read(&log, after, PAGE_RECORDS, PAGE_BYTES)).await {
             Ok(entries) => Ok(entries),
             Err(status) => self.fail(status).await.map(|()| Vec::new()),
@@ -332,14 +385,19 @@ impl Pull {
         Ok(())
     }
 
-    async fn bookmark(&mut self, tail: &watch::Receiver<Option<Position>>) -> Result<(), Ended> {
-        let held = *tail.borrow();
+    async fn bookmark(&mut self, end: &watch::Receiver<End>) -> Result<(), Ended> {
+        // A certificate ends by itself, without a roster that says so.
+        self.judge_again().await?;
+        let end = *end.borrow();
+        let held = end.tail;
+        self.has_told = self.is_complete(end);
         let checkpoint = self.peers.checkpoints.newest(&self.log, held.as_ref());
         let bookmark = wire::Bookmark {
             tail: held.map(|position| record::position_to_wire(&self.log, &position)),
             checkpoint: checkpoint.and_then(|bytes| wire::Checkpoint::decode(bytes).ok()),
             roster: self.peers.roster.current().number,
             time: Some(convert::timestamp_to_wire(self.peers.clock.now())),
+            complete: self.has_told,
         };
         self.send(wire::pull_response::Kind::Bookmark(bookmark)).await
     }

@@ -64,6 +64,8 @@ const DERIVED_MAX: usize = 4_096;
 const EVIDENCE_MAX: usize = 1_024;
 
 const EVALUATED_ROW: &[u8] = b"bus/evaluated";
+/// The number of the last arrival that was a record of our own, come back from a peer.
+const RETURNED_ROW: &[u8] = b"bus/returned";
 const DERIVE_PREFIX: &[u8] = b"derive/";
 
 /// Why a publish was not done.
@@ -89,6 +91,12 @@ pub enum PublishError {
     /// The node is ending. May be tried again elsewhere or later.
     #[error("the node is shutting down after a failure of its disk")]
     Failed,
+    /// The store is empty, and nobody could tell yet what this node had published before. May be tried again.
+    #[error(
+        "the node's store is empty and no other node could tell yet what it held; let the node reach another one, or start \
+         it with --begin-anew if it has no past"
+    )]
+    NoPast,
     /// The record would be larger than 1 MiB.
     #[error("the record would have {0} bytes; at most 1 MiB is taken")]
     TooLarge(usize),
@@ -97,7 +105,7 @@ pub enum PublishError {
 impl PublishError {
     /// True when the same publish may be tried again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full | Self::Overloaded | Self::Failed)
+        matches!(self, Self::Full | Self::Overloaded | Self::Failed | Self::NoPast)
     }
 }
 
@@ -495,7 +503,7 @@ pub fn reopen(entry: Entry, now: Timestamp) -> Result<Arrival, crate::record::Er
     let header = crate::record::open_header(&entry.header)?;
     let body = entry.body.as_ref().and_then(|body| crate::record::open_body(&header, body).ok());
     let received = header.time.min(now);
-    Ok(Arrival { entry, header: Arc::new(header), body: body.map(Arc::new), received })
+    Ok(Arrival { entry, header: Arc::new(header), body: body.map(Arc::new), received, returned: false })
 }
 
 /// The permanent identity of an alert: department, sender, identifier, the text of sent; and the hash of its content.

@@ -8,9 +8,11 @@
 //!
 //! Our own durable tail is the position, so it cannot run ahead of the disk. Judging goes on while earlier records are
 //! on their way to the disk; credit goes back only for what is durable. A holder whose records are refused is left for
-//! the next one. Our own logs are pulled as well, once from each peer: what a restored disk has lost comes back.
+//! the next one. Our own logs are pulled as well, from each peer until it has told all that it holds: what a lost or
+//! restored disk had comes back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +23,13 @@ use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::peer_service_client::PeerServiceClient;
 use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::metrics::Metrics;
-use crate::peer_service::CREDIT_BYTES_MAX;
+use crate::peer_service::{CREDIT_BYTES_MAX, OLDER_MAX};
 use crate::pipeline;
 use crate::record;
 use crate::surroundings::{Link, Surroundings, jitter, random_below};
@@ -57,10 +59,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(16);
 const RELAY_TURN: Duration = Duration::from_secs(15);
 /// A deadline on every unary call.
 const CALL_WITHIN: Duration = Duration::from_secs(5);
-/// How often it is looked for a first member to ask.
-const OWN_FIRST: Duration = Duration::from_millis(20);
-/// How often it is looked whether a member has come up that was not yet asked for our own past.
-const OWN_EVERY: Duration = Duration::from_secs(1);
+/// How many peers are asked for one of our own logs at once: each sends all of it that we lack.
+const ASKED_MAX: usize = 3;
 /// The most rosters fetched in a row to come up to a number.
 const ROSTERS_MAX: u64 = 1_024;
 
@@ -82,9 +82,10 @@ pub struct Pullers {
     views: Mutex<HashMap<LogId, LogView>>,
     addresses: Mutex<BTreeMap<OriginId, Vec<String>>>,
     wake: Mutex<HashMap<OriginId, Arc<Notify>>>,
-    running: Mutex<HashMap<LogId, CancellationToken>>,
-    /// In how many of our own logs a peer has told all that it holds.
-    recovered: watch::Sender<usize>,
+    running: Mutex<HashMap<(LogId, Option<OriginId>), CancellationToken>>,
+    /// Which holders have answered for which log since the start: true when one has told all that it holds, and all is
+    /// durable here; false when it could not be asked so far.
+    answers: watch::Sender<BTreeMap<(LogId, OriginId), bool>>,
 }
 
 impl std::fmt::Debug for Pullers {
@@ -106,8 +107,6 @@ pub struct Parts {
     pub tails: Arc<Tails>,
     /// The way in.
     pub pipeline: pipeline::Handle,
-    /// Where our own logs ended when this process began: what is beyond may have been lost, whatever we wrote since.
-    pub own_tails: HashMap<LogId, Position>,
     /// The rosters.
     pub roster: RosterHandle,
     /// The judgement of records.
@@ -130,7 +129,7 @@ impl Pullers {
             addresses: Mutex::default(),
             wake: Mutex::default(),
             running: Mutex::default(),
-            recovered: watch::Sender::new(0),
+            answers: watch::Sender::default(),
         })
     }
 
@@ -149,50 +148,126 @@ impl Pullers {
         self.addresses.lock().iter().any(|(origin, known)| *origin != parts.origin && !known.is_empty())
     }
 
-    /// Waits until a peer has told all that it holds of each of our own logs.
-    pub async fn recovered(&self) {
-        let mut recovered = self.recovered.subscribe();
+    /// Waits until one peer at least has told all that it holds of our own logs, and no other is still to be heard.
+    pub async fn past_is_known(&self, parts: &Parts) {
+        let known = |answers: &BTreeMap<(LogId, OriginId), bool>| {
+            let others = self.others(parts);
+            Lane::ALL.into_iter().all(|lane| {
+                let log = LogId::new(parts.origin.to_string(), lane);
+                let of = |other: &OriginId| answers.get(&(log.clone(), other.clone())).copied();
+                others.iter().any(|other| of(other) == Some(true)) && others.iter().all(|other| of(other).is_some())
+            })
+        };
+        let mut answers = self.answers.subscribe();
         // The sender lives as long as the pullers.
-        let _all = recovered.wait_for(|lanes| *lanes >= Lane::ALL.len()).await;
+        let _known = answers.wait_for(known).await;
+    }
+
+    /// Waits until of each other's logs somebody has told all that it holds, or nobody can be asked.
+    pub async fn caught_up(&self, parts: &Parts) {
+        let all = |answers: &BTreeMap<(LogId, OriginId), bool>| {
+            let others = self.others(parts);
+            others.iter().flat_map(|origin| Lane::ALL.map(|lane| LogId::new(origin.to_string(), lane))).all(|log| {
+                let of = |other: &OriginId| answers.get(&(log.clone(), other.clone())).copied();
+                others.iter().any(|other| of(other) == Some(true)) || others.iter().all(|other| of(other).is_some())
+            })
+        };
+        let mut answers = self.answers.subscribe();
+        // The sender lives as long as the pullers.
+        let _all = answers.wait_for(all).await;
+    }
+
+    /// True when a peer has told all that it holds of our own logs.
+    pub fn was_told(&self, parts: &Parts) -> bool {
+        let answers = self.answers.borrow();
+        Lane::ALL.into_iter().all(|lane| {
+            let log = LogId::new(parts.origin.to_string(), lane);
+            answers.iter().any(|((of, _), told)| *told && *of == log)
+        })
+    }
+
+    /// True when every peer that is known has told what it holds of our own logs, or could not be asked.
+    pub fn have_answered(&self, parts: &Parts) -> bool {
+        let (answers, others) = (self.answers.borrow(), self.others(parts));
+        let logs = Lane::ALL.map(|lane| LogId::new(parts.origin.to_string(), lane));
+        let has = |other: &OriginId| logs.iter().all(|log| answers.contains_key(&(log.clone(), other.clone())));
+        others.iter().all(has)
+    }
+
+    /// The nodes of the roster other than this one that have an address.
+    fn others(&self, parts: &Parts) -> Vec<OriginId> {
+        let roster = parts.roster.current();
+        let others = roster.origins.iter().map(|origin| &origin.id).filter(|id| **id != parts.origin);
+        others.filter(|id| !self.addresses(id).is_empty()).cloned().collect()
+    }
+
+    fn answered(&self, log: &LogId, holder: &OriginId, has_told: bool) {
+        self.answers.send_if_modified(|answers| {
+            let answer = answers.entry((log.clone(), holder.clone()));
+            let changed = matches!(answer, Entry::Vacant(_));
+            let answer = answer.or_default();
+            let before = std::mem::replace(answer, *answer || has_told);
+            changed || before != *answer
+        });
     }
 
     fn follow(self: &Arc<Self>, parts: &Parts, wanted: impl Fn(&OriginId) -> bool) {
         let roster = parts.roster.current();
-        let mut running = self.running.lock();
-        running.retain(|log, stop| {
-            let listed = log.origin.parse().is_ok_and(|origin: OriginId| roster.origin(&origin).is_some());
-            if !listed {
+        let listed = |id: &OriginId| roster.origin(id).is_some();
+        self.running.lock().retain(|(log, holder), stop| {
+            let stays = log.origin.parse().is_ok_and(|origin| listed(&origin)) && holder.as_ref().is_none_or(listed);
+            if !stays {
                 stop.cancel();
             }
-            listed
+            stays
         });
-        for origin in roster.origins.iter().filter(|origin| wanted(&origin.id)) {
+        for origin in roster.origins.iter().map(|origin| &origin.id).filter(|id| wanted(id)) {
             for lane in Lane::ALL {
-                let log = LogId::new(origin.id.to_string(), lane);
-                if running.contains_key(&log) {
+                let log = LogId::new(origin.to_string(), lane);
+                if *origin != parts.origin {
+                    self.start(parts, origin, &log, None, Task::run);
                     continue;
                 }
-                let stop = parts.stop.child_token();
-                running.insert(log.clone(), stop.clone());
-                let task = Task {
-                    pullers: Arc::clone(self),
-                    parts: parts.clone(),
-                    origin: origin.id.clone(),
-                    wake: self.wake_of(&origin.id),
-                    log,
-                    next_relay: 0,
-                };
-                let span = info_span!("pull", log = %task.log);
-                let run = async move {
-                    tokio::select! {
-                        biased;
-                        () = stop.cancelled() => {}
-                        () = task.run() => {}
-                    }
-                };
-                tokio::spawn(run.instrument(span));
+                let asked = Arc::new(Semaphore::new(ASKED_MAX));
+                for holder in roster.origins.iter().map(|other| &other.id).filter(|id| *id != origin) {
+                    let (from, asked) = (holder.clone(), Arc::clone(&asked));
+                    self.start(parts, origin, &log, Some(holder), |task| task.recover(from, asked));
+                }
             }
         }
+    }
+
+    /// Starts a task, if it does not run already.
+    fn start<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        parts: &Parts,
+        origin: &OriginId,
+        log: &LogId,
+        holder: Option<&OriginId>,
+        run: impl FnOnce(Task) -> F,
+    ) {
+        let stop = match self.running.lock().entry((log.clone(), holder.cloned())) {
+            hash_map::Entry::Occupied(_) => return,
+            hash_map::Entry::Vacant(entry) => entry.insert(parts.stop.child_token()).clone(),
+        };
+        let task = Task {
+            pullers: Arc::clone(self),
+            parts: parts.clone(),
+            origin: origin.clone(),
+            wake: self.wake_of(holder.unwrap_or(origin)),
+            log: log.clone(),
+            next_relay: 0,
+        };
+        let span = info_span!("pull", log = %task.log);
+        let running = run(task);
+        let run = async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = running => {}
+            }
+        };
+        tokio::spawn(run.instrument(span));
     }
 
     /// Takes the addresses of a node from the directory or the configuration, and wakes its pullers.
@@ -252,20 +327,12 @@ enum End {
 }
 
 impl Task {
+    /// Pulls another's log for as long as the node runs.
     async fn run(mut self) {
-        let own = self.origin == self.parts.origin;
-        let mut recovered_from = std::collections::BTreeSet::new();
         let mut pause = BACK_OFF_FIRST;
         let mut origin_failed = false;
         loop {
-            let holder = if own {
-                let unasked = self.others().into_iter().filter(|other| !recovered_from.contains(other)).collect();
-                let Some(next) = self.in_turn(unasked) else {
-                    tokio::time::sleep(if recovered_from.is_empty() { OWN_FIRST } else { OWN_EVERY }).await;
-                    continue;
-                };
-                Some(next)
-            } else if origin_failed {
+            let holder = if origin_failed {
                 let others = self.others();
                 self.in_turn(others)
             } else {
@@ -276,39 +343,7 @@ impl Task {
                 Some(holder) => self.stream(holder).await,
                 None => End::Failed("no holder of the log is known".into()),
             };
-            let failed = match end {
-                End::InOrder => false,
-                End::Recovered => {
-                    if recovered_from.is_empty() {
-                        self.pullers.recovered.send_modify(|lanes| *lanes += 1);
-                    }
-                    recovered_from.extend(holder.clone());
-                    continue;
-                }
-                End::Failed(reason) => {
-                    debug!(holder = ?holder, %reason, "A pull failed");
-                    self.pullers.view(&self.log, |view| {
-                        view.last_error = reason;
-                        view.served_by = None;
-                    });
-                    true
-                }
-                End::Distrusted(reason) => {
-                    warn!(holder = ?holder, %reason, "A holder sent what cannot be trusted");
-                    self.parts.metrics.refused.inc();
-                    self.pullers.view(&self.log, |view| {
-                        view.last_error = reason;
-                        view.served_by = None;
-                    });
-                    true
-                }
-            };
-            if own && failed {
-                // A department that is away is not waited for; it is asked again until it has answered once.
-                self.wait(pause).await;
-                pause = (pause * 2).min(BACK_OFF_MAX);
-                continue;
-            }
+            let failed = self.has_failed(holder.as_ref(), end);
             let by_origin = holder.as_ref() == Some(&self.origin);
             // After the origin another holder, after another holder the origin.
             origin_failed = by_origin && failed && !self.others().is_empty();
@@ -322,6 +357,54 @@ impl Task {
         }
     }
 
+    /// Asks one holder for our own log until it has told all that it holds.
+    ///
+    /// A department that is away is not waited for; it is asked again until it has answered once.
+    async fn recover(self, holder: OriginId, asked: Arc<Semaphore>) {
+        let mut pause = BACK_OFF_FIRST;
+        loop {
+            if self.pullers.addresses(&holder).is_empty() {
+                self.wait(BACK_OFF_MAX).await;
+                continue;
+            }
+            let end = match asked.acquire().await {
+                Ok(_permit) => self.stream(&holder).await,
+                Err(_) => return,
+            };
+            if matches!(end, End::Recovered) {
+                return;
+            }
+            if self.has_failed(Some(&holder), end) {
+                self.wait(pause).await;
+                pause = (pause * 2).min(BACK_OFF_MAX);
+            }
+        }
+    }
+
+    /// Writes down how a stream ended, and says whether it failed.
+    fn has_failed(&self, holder: Option<&OriginId>, end: End) -> bool {
+        let reason = match end {
+            End::InOrder | End::Recovered => return false,
+            End::Failed(reason) => {
+                debug!(?holder, %reason, "A pull failed");
+                reason
+            }
+            End::Distrusted(reason) => {
+                warn!(?holder, %reason, "A holder sent what cannot be trusted");
+                self.parts.metrics.refused.inc();
+                reason
+            }
+        };
+        if let Some(holder) = holder {
+            self.pullers.answered(&self.log, holder, false);
+        }
+        self.pullers.view(&self.log, |view| {
+            view.last_error = reason;
+            view.served_by = None;
+        });
+        true
+    }
+
     async fn wait(&self, pause: Duration) {
         let pause = pause.mul_f64(jitter(self.parts.surroundings.as_ref()));
         tokio::select! {
@@ -333,10 +416,9 @@ impl Task {
 
     /// The other nodes of the roster, which may hold this log too.
     fn others(&self) -> Vec<OriginId> {
-        let roster = self.parts.roster.current();
-        let other = |id: &&OriginId| **id != self.origin && **id != self.parts.origin;
-        let known = |id: &&OriginId| !self.pullers.addresses(id).is_empty();
-        roster.origins.iter().map(|origin| &origin.id).filter(other).filter(known).cloned().collect()
+        let mut others = self.pullers.others(&self.parts);
+        others.retain(|id| *id != self.origin);
+        others
     }
 
     /// One of the holders, another one each time.
@@ -361,14 +443,15 @@ impl Task {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (requests, receiver) = mpsc::channel(8);
-        // What a restored disk has lost lies beyond where it ended, below what has been written since.
-        let own = self.origin == self.parts.origin;
-        let after = if own { self.parts.own_tails.get(&self.log).copied() } else { self.tail() };
+        // What was lost with a disk lies below what has been written since, so all epochs are told, not the highest alone.
+        let mut held = self.parts.store.epochs(&self.log).into_iter().rev();
+        let after = held.next();
         let start = wire::PullStart {
             origin: self.origin.to_string(),
             lane: record::lane_to_wire(self.log.lane).into(),
             after: after.map(|position| record::position_to_wire(&self.log, &position)),
             credit_bytes: CREDIT.min(CREDIT_BYTES_MAX),
+            older: held.take(OLDER_MAX).map(|tail| record::position_to_wire(&self.log, &tail)).collect(),
         };
         let first = wire::PullRequest { kind: Some(wire::pull_request::Kind::Start(start)) };
         if requests.send(first).await.is_err() {
@@ -402,7 +485,7 @@ impl Task {
             in_flight: FuturesOrdered::new(),
             returned: 0,
             return_at: None,
-            last: after.map(|position| position.place()),
+            is_complete: false,
         }
         .run(messages)
         .await;

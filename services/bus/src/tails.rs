@@ -30,11 +30,20 @@ pub struct Tails {
     last: watch::Sender<u64>,
 }
 
+/// How far a log has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct End {
+    /// The tail of its highest epoch; absent when nothing is held.
+    pub tail: Option<Position>,
+    /// How many records have come since the start that lie below the tail: lost ones that came back.
+    pub late: u64,
+}
+
 #[derive(Debug)]
 struct LogEnd {
-    tail: Option<Position>,
+    end: End,
     /// One for each who waits, in the order of their coming: they are woken in that order.
-    followers: Vec<watch::Sender<Option<Position>>>,
+    followers: Vec<watch::Sender<End>>,
     recent: Recent<Entry>,
 }
 
@@ -63,20 +72,20 @@ impl<T> Recent<T> {
 
 impl LogEnd {
     fn new(tail: Option<Position>) -> Self {
-        Self { tail, followers: Vec::new(), recent: Recent::default() }
+        Self { end: End { tail, late: 0 }, followers: Vec::new(), recent: Recent::default() }
     }
 
-    fn follow(&mut self) -> watch::Receiver<Option<Position>> {
+    fn follow(&mut self) -> watch::Receiver<End> {
         self.followers.retain(|follower| !follower.is_closed());
-        let (follower, receiver) = watch::channel(self.tail);
+        let (follower, receiver) = watch::channel(self.end);
         self.followers.push(follower);
         receiver
     }
 
     fn tell(&mut self) {
-        let tail = self.tail;
+        let end = self.end;
         // Who has gone is told no more.
-        self.followers.retain(|follower| follower.send(tail).is_ok());
+        self.followers.retain(|follower| follower.send(end).is_ok());
     }
 }
 
@@ -103,7 +112,7 @@ impl Tails {
             // A lost record of an older epoch that came back stands out of order: memory would serve a log with a hole,
             // so the disk serves until new records have come.
             let last = end.recent.items.back().map(|last| last.position.place());
-            let tail = last.or(end.tail.map(|tail| tail.place()));
+            let tail = last.or(end.end.tail.map(|tail| tail.place()));
             if tail.is_some_and(|tail| entry.position.place() <= tail) {
                 end.recent = Recent::default();
                 continue;
@@ -112,20 +121,21 @@ impl Tails {
         }
         for arrival in arrivals {
             let position = arrival.entry.position;
+            let Some(log) = logs.get_mut(&arrival.entry.log) else { continue };
             // A lost record of an older epoch that came back does not move the tail.
-            if let Some(end) = logs.get_mut(&arrival.entry.log)
-                && end.tail.is_none_or(|tail| position.place() > tail.place())
-            {
-                end.tail = Some(position);
-                end.tell();
+            if log.end.tail.is_none_or(|tail| position.place() > tail.place()) {
+                log.end.tail = Some(position);
+            } else {
+                log.end.late += 1;
             }
+            log.tell();
         }
         drop(logs);
         self.last.send_replace(last.entry.arrival);
     }
 
-    /// The tail of a log, to read and to wait for.
-    pub fn watch(&self, log: &LogId) -> watch::Receiver<Option<Position>> {
+    /// The end of a log, to read and to wait for.
+    pub fn watch(&self, log: &LogId) -> watch::Receiver<End> {
         self.logs.write().entry(log.clone()).or_insert_with(|| LogEnd::new(None)).follow()
     }
 

@@ -105,6 +105,7 @@ impl GatewayNode {
             addresses: member.addresses(address),
             peers: member.peers.iter().map(|peer| (peer.origin.clone(), peer.addresses.clone())).collect(),
             derive: None,
+            begin_anew: member.begin_anew,
         })
         .await?;
         let stop = CancellationToken::new();
@@ -310,6 +311,7 @@ pub fn member(options: &Options, federation: &Federation, origin: &str) -> Resul
         directory: options.directory.clone(),
         peers: Vec::new(),
         metrics_listen: options.metrics.then_some(loopback),
+        begin_anew: false,
         origin,
     })
 }

@@ -23,6 +23,9 @@ pub struct NodeArgs {
     /// The node's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Begin with an empty store although other nodes cannot be asked what they hold of this one's past.
+    #[arg(long)]
+    pub begin_anew: bool,
 }
 
 /// Runs a gateway.
@@ -31,6 +34,9 @@ pub struct GatewayArgs {
     /// The gateway's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Begin with an empty store although other nodes cannot be asked what they hold of this one's past.
+    #[arg(long)]
+    pub begin_anew: bool,
 }
 
 /// A gateway's configuration file.
@@ -82,7 +88,8 @@ pub struct Ready {
 /// # Errors
 /// When it cannot start, or its disk fails.
 pub async fn node(args: NodeArgs) -> Result<()> {
-    let config = campanile_node::Config::load(&args.config)?;
+    let mut config = campanile_node::Config::load(&args.config)?;
+    config.member.begin_anew = args.begin_anew;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut signals = Signals::new()?;
     let mut server = campanile_node::Server::bind(config, clock, &MemoryHub::new()).await?;
@@ -113,7 +120,8 @@ pub async fn node(args: NodeArgs) -> Result<()> {
 /// # Errors
 /// When it cannot start, or its disk fails.
 pub async fn gateway(args: GatewayArgs) -> Result<()> {
-    let config = GatewayConfig::load(&args.config)?;
+    let mut config = GatewayConfig::load(&args.config)?;
+    config.member.begin_anew = args.begin_anew;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut signals = Signals::new()?;
     let hub = MemoryHub::new();

@@ -314,25 +314,18 @@ impl<'a, 'c> Judge<'a, 'c> {
 #[derive(Default)]
 struct Seen {
     hashes: HashMap<LogId, HashMap<(u64, u64), Hash>>,
-    lowest: HashMap<LogId, u64>,
 }
 
 impl Seen {
     fn add(&mut self, entry: &Entry) {
         let position = entry.position;
         self.hashes.entry(entry.log.clone()).or_default().insert(position.place(), position.hash);
-        let lowest = self.lowest.entry(entry.log.clone()).or_insert(position.epoch);
-        *lowest = position.epoch.min(*lowest);
     }
 }
 
 impl Held for Seen {
     fn hash_at(&mut self, log: &LogId, epoch: u64, seq: u64) -> Result<Option<Hash>, Error> {
         Ok(self.hashes.get(log).and_then(|places| places.get(&(epoch, seq))).copied())
-    }
-
-    fn lowest_epoch(&mut self, log: &LogId) -> Result<Option<u64>, Error> {
-        Ok(self.lowest.get(log).copied())
     }
 }
 

@@ -269,7 +269,7 @@ claims! {
         assert_eq!(subject.open().evidence().expect("evidence").len(), crate::EVIDENCE_MAX);
     }
 
-    /// A new epoch names a position held here, tail or earlier; an older one is not taken without that.
+    /// An epoch names a position held here, tail or earlier, or none when its origin had nothing; whatever is held.
     fn epochs_of_replicas_must_link(subject) {
         let store = subject.open();
         let other = log("fsd/node-1", Lane::Urgent);
@@ -280,7 +280,7 @@ claims! {
         let tail = position(&all[2]);
         let wrong = Position { hash: Hash::of(b"other"), ..tail };
         let beyond = Position { seq: 4, ..tail };
-        for link in [None, Some(wrong), Some(beyond)] {
+        for link in [Some(wrong), Some(beyond)] {
             let refused = accept(&*store, &replica(&other, 7, 1, Hash::ZERO, link, "epoch"));
             assert_eq!(refused, Accepted::Refused(Refusal::BadLink { link, tail: Some(tail) }));
         }
@@ -290,12 +290,18 @@ claims! {
         let tail = position(&earlier);
         assert_eq!(store.tail(&other), Some(tail));
         let unknown = Refusal::OlderEpochUnknown { tail };
-        for link in [None, Some(wrong), Some(Position { epoch: 6, ..wrong })] {
+        for link in [Some(wrong), Some(Position { epoch: 6, ..wrong })] {
             let old = replica(&other, 5, 1, Hash::ZERO, link, "older");
             assert_eq!(accept(&*store, &old), Accepted::Refused(unknown.clone()));
         }
         let old = replica(&other, 5, 2, Hash::of(b"x"), None, "older");
         assert_eq!(accept(&*store, &old), Accepted::Refused(unknown));
+        for (epoch, places) in [(5, 2), (9, 2)] {
+            for next in chain(&other, epoch, places, None) {
+                assert!(matches!(accept(&*store, &next), Accepted::New(_)), "{next:?}");
+            }
+        }
+        assert_eq!(store.tail(&other).map(|tail| tail.place()), Some((9, 2)));
         check_whole(&*store);
     }
 

@@ -435,10 +435,6 @@ impl Held for HeldHere<'_> {
     fn hash_at(&mut self, log: &LogId, epoch: u64, seq: u64) -> Result<Option<Hash>, Error> {
         Ok(self.0.disk.0.image.read().at(log, epoch, seq).map(|entry| entry.position.hash))
     }
-
-    fn lowest_epoch(&mut self, log: &LogId) -> Result<Option<u64>, Error> {
-        Ok(self.0.epochs(log).first().map(|tail| tail.epoch))
-    }
 }
 
 struct MemoryBatch<'a> {

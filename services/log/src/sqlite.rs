@@ -523,10 +523,6 @@ impl Held for HeldHere<'_> {
         let Some(row) = self.0.shared.row(log) else { return Ok(None) };
         self.0.reading(|conn| rows::hash_at(conn, row, epoch, seq))
     }
-
-    fn lowest_epoch(&mut self, log: &LogId) -> Result<Option<u64>, Error> {
-        Ok(self.0.epochs(log).first().map(|tail| tail.epoch))
-    }
 }
 
 fn lock(directory: &Path) -> Result<File, Error> {

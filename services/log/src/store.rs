@@ -7,10 +7,11 @@
 //! Append rules (`chain.rs` holds them for every backend). A replica is taken if it is
 //! - the next seq of an epoch held here, and its `previous` is the hash at that epoch's tail; or
 //! - seq 1 of an epoch not held here, and its link names a position held here in a lower epoch, tail or earlier; or
-//! - seq 1 without a link, and nothing of the log is held.
+//! - seq 1 without a link, of an epoch not held here: its origin had nothing of the log then.
 //!
-//! The first two also hold for epochs below the highest one: a node restored from a backup takes its own lost records
-//! back that way.
+//! All three hold for epochs below the highest one as well: a node restored from a backup takes its own lost records
+//! back that way, and so does whoever holds a copy. A log is thus a tree of epochs, or several, each a chain; an origin
+//! that has lost its disk and reached nobody begins another one, and is not refused for it for ever.
 
 use bytes::Bytes;
 

@@ -57,6 +57,9 @@ pub struct Member {
     /// Where metrics and liveness are served over plain HTTP; absent means nowhere.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
+    /// An empty store has no past, an operator says; never in a file, which would say so for ever.
+    #[serde(skip)]
+    pub begin_anew: bool,
 }
 
 /// The root keys of the federation, pinned by the operator.

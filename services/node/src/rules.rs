@@ -16,7 +16,7 @@ use campanile_proto::bus::v1 as wire;
 use campanile_proto::convert::timestamp_from_wire;
 use campanile_proto::rules::v1 as rules_wire;
 use campanile_rules::{
-    Answer, Approval, DataSets, Decision, Effect, Engine, Envelope, Input, InputKind, Options, Pack, Signer,
+    Answer, Approval, DataSets, Decision, Effect, Engine, Envelope, Input, InputKind, Issued, Options, Pack, Signer,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -194,7 +194,11 @@ impl Derive for NodeRules {
         let mut rows = Vec::new();
         let Some(input) = self.input(event, &mut rows) else { return Derived { drafts: Vec::new(), state: rows } };
         let mut view = self.view.lock();
-        let outcome = view.engine.apply(&input);
+        let outcome = if event.arrival.returned {
+            view.engine.take_back(&input, issued(event.body).as_ref())
+        } else {
+            view.engine.apply(&input)
+        };
         for note in outcome.notes {
             tracing::debug!(rule = note.rule, world = %note.world, verdict = ?note.verdict, "{}", note.why.en);
             view.decisions.insert(note.rule.clone(), note);
@@ -208,6 +212,23 @@ impl Derive for NodeRules {
     fn due(&self) -> Option<Timestamp> {
         self.view.lock().engine.due()
     }
+}
+
+/// What a record of ours says of the rule behind it; nothing when a person or system published it.
+fn issued(body: &Body) -> Option<Issued> {
+    let cause = |cause: &wire::Cause| {
+        Some(campanile_rules::Cause {
+            alert: AlertId {
+                sender: cause.sender.clone(),
+                identifier: cause.identifier.clone(),
+                sent: cause.sent.clone(),
+            },
+            origin: cause.origin.parse().ok()?,
+            hash: cause.record_hash.as_ref().try_into().ok()?,
+        })
+    };
+    let rule = body.rule.as_ref()?.id.clone();
+    Some(Issued { rule, causes: body.causes.iter().filter_map(cause).collect() })
 }
 
 fn roles_of(roster: &Roster, person: &str) -> Vec<String> {

@@ -110,6 +110,7 @@ impl Server {
             addresses: member.addresses(address),
             peers: member.peers.iter().map(|peer| (peer.origin.clone(), peer.addresses.clone())).collect(),
             derive: rules.map(|rules| Box::new(rules) as Box<dyn Derive>),
+            begin_anew: member.begin_anew,
         })
         .await?;
 

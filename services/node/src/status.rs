@@ -105,6 +105,7 @@ pub fn publish(error: PublishError) -> Status {
         PublishError::Full => (Code::ResourceExhausted, "DISK_FULL"),
         PublishError::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
         PublishError::Failed => (Code::Unavailable, "STORE_FAILED"),
+        PublishError::NoPast => (Code::Unavailable, "NO_PAST"),
         PublishError::TooLarge(_) => (Code::InvalidArgument, "TOO_LARGE"),
     };
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);

@@ -12,7 +12,13 @@ fn ask(kind: Ask) -> wire::PullRequest {
 }
 
 fn start() -> wire::PullStart {
-    wire::PullStart { origin: EDB.into(), lane: wire::Lane::Urgent.into(), after: None, credit_bytes: 1 << 20 }
+    wire::PullStart {
+        origin: EDB.into(),
+        lane: wire::Lane::Urgent.into(),
+        after: None,
+        credit_bytes: 1 << 20,
+        older: Vec::new(),
+    }
 }
 
 fn credit(credit_bytes: u32) -> wire::PullRequest {
@@ -53,6 +59,11 @@ async fn peers_that_ask_nonsense_are_refused_and_the_log_is_served_on() {
     positions.push(("a position of another lane", wire::Position { lane: 2, ..good.clone() }));
     for (case, position) in positions {
         let request = ask(Ask::Start(wire::PullStart { after: Some(position), ..start() }));
+        judge.refused(case, peers.pull(tokio_stream::iter([request])), bad, "").await;
+    }
+    let strange = wire::Position { origin: FSD.into(), ..good.clone() };
+    for (case, older) in [("older positions of another log", vec![strange]), ("too many", vec![good.clone(); 1_025])] {
+        let request = ask(Ask::Start(wire::PullStart { older, ..start() }));
         judge.refused(case, peers.pull(tokio_stream::iter([request])), bad, "").await;
     }
     let request = ask(Ask::Start(wire::PullStart { origin: "x".repeat(3 << 20), ..start() }));

@@ -131,12 +131,19 @@ pub fn frame() -> Vec<Vec<u8>> {
     let body = wire::CheckpointBody { federation: federation::NAME.into(), tail: Some(position()), time };
     let signatures = records.first().map(|record| record.signatures.clone()).unwrap_or_default();
     let checkpoint = Some(wire::Checkpoint { body: body.encode_to_vec().into(), signatures });
-    seeds.push(say(Say::Bookmark(wire::Bookmark { tail: Some(position()), checkpoint, roster: 1, time })));
+    seeds.push(say(Say::Bookmark(wire::Bookmark {
+        tail: Some(position()),
+        checkpoint,
+        roster: 1,
+        time,
+        complete: true,
+    })));
     let start = wire::PullStart {
         origin: "fsd/node-1".into(),
         lane: wire::Lane::Urgent.into(),
         after: Some(position()),
         credit_bytes: 4 << 20,
+        older: vec![position()],
     };
     seeds.push(ask(Ask::Start(start)));
     seeds.push(ask(Ask::Credit(wire::PullCredit { credit_bytes: 1, durable: Some(position()) })));

@@ -21,6 +21,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("unentitled-blocks-log", "a record without right is refused instead of kept, and its log stands still"),
     ("anyone-may-cancel", "an Update or Cancel is not asked whose alert it is about"),
     ("synchronous-off", "a commit is acknowledged although the disk has not been asked to keep it"),
+    ("acknowledge-before-fsync", "a publish is answered before its commit is on the disk"),
+    ("position-apart-from-effects", "evaluation is said to have come further than its effects"),
+    ("epoch-not-renewed", "a start takes the next number as its epoch, which an earlier life may have had"),
+    ("rule-fires-on-replay", "what comes back of our own after a loss is evaluated as if it were new"),
     ("status-not-read", "a gateway shows a drill on the live board"),
     ("expiry-at-queueing-only", "expiry and end are not looked at again before a hand-over"),
 ];

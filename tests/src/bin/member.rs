@@ -26,8 +26,8 @@ fn main() -> Result<()> {
     let config = PathBuf::from(file);
     let runtime = tokio::runtime::Runtime::new()?;
     match kind.as_str() {
-        "node" => runtime.block_on(node_run::node(NodeArgs { config })),
-        "gateway" => runtime.block_on(node_run::gateway(GatewayArgs { config })),
+        "node" => runtime.block_on(node_run::node(NodeArgs { config, begin_anew: false })),
+        "gateway" => runtime.block_on(node_run::gateway(GatewayArgs { config, begin_anew: false })),
         other => bail!("{other:?} is neither node nor gateway"),
     }
 }

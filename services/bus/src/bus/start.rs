@@ -20,7 +20,9 @@ pub(super) fn begin_epochs(
         let above = store.epochs(&log).iter().map(|tail| tail.epoch).max().unwrap_or_default();
         let mut random = [0; 4];
         surroundings.random(&mut random);
-        store.begin_epoch(&log, campanile_log::epoch::next(now_ms, u32::from_le_bytes(random), above))?;
+        let epoch = campanile_log::epoch::next(now_ms, u32::from_le_bytes(random), above);
+        let epoch = if crate::mutant("epoch-not-renewed") { above + 1 } else { epoch };
+        store.begin_epoch(&log, epoch)?;
     }
     Ok(())
 }

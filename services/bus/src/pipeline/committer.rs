@@ -13,8 +13,8 @@ use tracing::{error, warn};
 
 use super::turn::Turn;
 use super::{
-    DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Queues, Shared, StartError, Stored,
-    Waiting, read_rows, reopen,
+    DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Queues, RETURNED_ROW, Shared,
+    StartError, Stored, Waiting, read_rows, reopen,
 };
 use crate::current::Current;
 use crate::derive::Arrival;
@@ -33,8 +33,8 @@ pub(super) struct Committer {
     pub(super) deferred: VecDeque<Arc<Arrival>>,
     /// How far evaluation had come when it was last written down; absent when that must be written again.
     pub(super) evaluated: Option<u64>,
-    /// The header time of the last record of each log.
-    pub(super) times: HashMap<LogId, Timestamp>,
+    /// The last record of each log that was evaluated: its place and header time.
+    pub(super) times: HashMap<LogId, ((u64, u64), Timestamp)>,
     /// Records that contradict those held.
     pub(super) evidence: Vec<Evidence>,
 }
@@ -44,6 +44,10 @@ struct Closing(Arc<Shared>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
+        // First, so that whoever finds its answer dropped knows why.
+        if !self.0.ended_in_order.load(Ordering::SeqCst) {
+            self.0.failed.send_replace(true);
+        }
         self.0.urgent_room.close();
         self.0.other_room.close();
         let mut queues = self.0.queues.lock();
@@ -51,10 +55,6 @@ impl Drop for Closing {
         queues.urgent.clear();
         queues.other.clear();
         queues.hasty = 0;
-        drop(queues);
-        if !self.0.ended_in_order.load(Ordering::SeqCst) {
-            self.0.failed.send_replace(true);
-        }
     }
 }
 
@@ -251,11 +251,6 @@ impl Committer {
         let (store, now) = (Arc::clone(&self.parts.store), self.parts.clock.now());
         self.current.lock().restore(store.as_ref())?;
         self.times.clear();
-        for (log, tail) in store.logs() {
-            if let Some(entry) = store.get(&log, tail.epoch, tail.seq)? {
-                self.times.insert(log, crate::record::open_header(&entry.header)?.time);
-            }
-        }
         self.evidence = store.evidence()?;
         self.deferred.clear();
         self.evaluated = None;
@@ -267,24 +262,17 @@ impl Committer {
             Some(row) => row.try_into().map(u64::from_be_bytes).unwrap_or_default(),
             None => store.last_arrival(),
         };
+        let number = |row: Vec<u8>| row.try_into().map(u64::from_be_bytes).unwrap_or_default();
+        let returned = store.state(RETURNED_ROW)?.map_or(0, number);
+        let own = self.parts.origin.to_string();
         while after < store.last_arrival() {
             let entries = store.arrivals(after, 1_000, 64 << 20)?;
             let Some(last) = entries.last() else { break };
             after = last.arrival;
             for entry in entries {
-                self.deferred.push_back(Arc::new(reopen(entry, now)?));
+                let returned = entry.arrival <= returned && *entry.log.origin == *own;
+                self.deferred.push_back(Arc::new(Arrival { returned, ..reopen(entry, now)? }));
             }
-        }
-        // The neighbour before the first record that is still to be evaluated, not the one at the tail.
-        let mut first: HashMap<LogId, (u64, u64)> = HashMap::new();
-        for arrival in &self.deferred {
-            first.entry(arrival.entry.log.clone()).or_insert(arrival.entry.position.place());
-        }
-        for (log, (epoch, seq)) in first {
-            match store.get(&log, epoch, seq.saturating_sub(1))? {
-                Some(before) => self.times.insert(log, crate::record::open_header(&before.header)?.time),
-                None => self.times.remove(&log),
-            };
         }
         self.due.send_replace(self.parts.derive.as_ref().and_then(|derive| derive.due()));
         Ok(())

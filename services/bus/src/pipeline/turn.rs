@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_alert::World;
-use campanile_log::{Accepted, Appended, Batch, Hash, Key, LogId, Standing};
-use tracing::error;
+use campanile_alert::{Timestamp, World};
+use campanile_log::{Accepted, Appended, Batch, Entry, Hash, Key, LogId, Standing};
+use tracing::{error, info};
 
 use super::committer::{Answer, Committer};
 use super::{
-    Checked, DERIVE_PREFIX, DERIVED_MAX, EVALUATED_ROW, EVIDENCE_MAX, PublishError, Published, RULES_BUDGET, Stored,
-    Work, identity_of,
+    Checked, DERIVE_PREFIX, DERIVED_MAX, EVALUATED_ROW, EVIDENCE_MAX, PublishError, Published, RETURNED_ROW,
+    RULES_BUDGET, Stored, Work, identity_of,
 };
 use crate::count;
 use crate::derive::{Arrival, Derived, Event};
@@ -30,6 +30,10 @@ impl Turn<'_, '_> {
         match work {
             Work::Publish { draft, identity, reply } => {
                 let result = self.publish(*draft, identity)?;
+                if crate::mutant("acknowledge-before-fsync") {
+                    drop(reply.send(result));
+                    return Ok(());
+                }
                 answers.push(Answer::Publish(reply, result));
             }
             Work::Replica { checked, reply } => {
@@ -164,6 +168,7 @@ impl Turn<'_, '_> {
                 header: Arc::new(header),
                 body: Some(Arc::new(draft.body.clone())),
                 received: now,
+                returned: false,
             };
             self.arrivals.push(Arc::new(arrival));
         }
@@ -189,14 +194,24 @@ impl Turn<'_, '_> {
         let accepted = self.batch.replica(checked.replica)?;
         match accepted {
             Accepted::New(entry) => {
-                let arrival = Arc::new(Arrival { entry, header: checked.header, body: checked.body, received });
+                if self.batch.tail(&entry.log).is_some_and(|tail| tail.place() > entry.position.place()) {
+                    info!(log = %entry.log, position = %entry.position, "A lost record has come back; its gap is healed");
+                    self.committer.parts.metrics.healed.inc();
+                }
+                let own = *entry.log.origin == *self.committer.parts.origin.to_string();
+                let returned = own && !crate::mutant("rule-fires-on-replay");
+                if returned {
+                    self.batch.state(RETURNED_ROW, Some(&entry.arrival.to_be_bytes()))?;
+                }
+                let arrival = Arrival { entry, header: checked.header, body: checked.body, received, returned };
+                let arrival = Arc::new(arrival);
                 self.arrivals.push(Arc::clone(&arrival));
                 self.follow(arrival)?;
                 Ok(Stored::Durable)
             }
             // Its turn in the order of arrival has passed: people see it, and the rules do not.
             Accepted::BodyAdded(entry) => {
-                let arrival = Arrival { entry, header: checked.header, body: checked.body, received };
+                let arrival = Arrival { entry, header: checked.header, body: checked.body, received, returned: false };
                 self.note(&arrival)?;
                 Ok(Stored::Durable)
             }
@@ -213,7 +228,9 @@ impl Turn<'_, '_> {
         self.note(&arrival)?;
         if self.committer.parts.derive.is_some() {
             self.committer.deferred.push_back(arrival);
-            self.evaluate()?;
+            if !crate::mutant("position-apart-from-effects") {
+                self.evaluate()?;
+            }
         }
         Ok(())
     }
@@ -223,7 +240,7 @@ impl Turn<'_, '_> {
         while self.rules < RULES_BUDGET {
             let Some(arrival) = self.committer.deferred.pop_front() else { break };
             let started = self.committer.parts.surroundings.instant();
-            let derived = self.apply(&arrival);
+            let derived = self.apply(&arrival)?;
             self.rules += self.committer.parts.surroundings.rules_took(started);
             for (key, value) in derived.state {
                 let key = [DERIVE_PREFIX, &key].concat();
@@ -247,17 +264,37 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    fn apply(&mut self, arrival: &Arrival) -> Derived {
-        let log = &arrival.entry.log;
-        let previous_time = self.committer.times.insert(log.clone(), arrival.header.time);
+    fn apply(&mut self, arrival: &Arrival) -> Result<Derived, campanile_log::Error> {
+        let previous_time = self.time_before(arrival)?;
+        let (log, place) = (&arrival.entry.log, arrival.entry.position.place());
+        self.committer.times.insert(log.clone(), (place, arrival.header.time));
         let reader = arrival.header.reader_version_min > crate::record::READER_VERSION;
         let held = self.in_doubt(arrival);
-        match (&mut self.committer.parts.derive, &arrival.body) {
+        Ok(match (&mut self.committer.parts.derive, &arrival.body) {
             (Some(derive), Some(body)) if arrival.entry.standing == Standing::Counted && !reader && !held => {
                 derive.apply(&Event { arrival, body, previous_time })
             }
             _ => Derived::default(),
+        })
+    }
+
+    /// The header time of the record before this one: the one that its previous hash or its link names. What came here
+    /// before it may be of a newer epoch.
+    fn time_before(&self, arrival: &Arrival) -> Result<Option<Timestamp>, campanile_log::Error> {
+        let Entry { log, position, link, .. } = &arrival.entry;
+        let place = if position.seq > 1 { Some((position.epoch, position.seq - 1)) } else { link.map(|at| at.place()) };
+        let Some(place) = place else { return Ok(None) };
+        if let Some((at, time)) = self.committer.times.get(log)
+            && *at == place
+        {
+            return Ok(Some(*time));
         }
+        let here = |other: &&Arc<Arrival>| other.entry.log == *log && other.entry.position.place() == place;
+        if let Some(before) = self.arrivals.iter().rev().find(here) {
+            return Ok(Some(before.header.time));
+        }
+        let before = self.committer.parts.store.get(log, place.0, place.1)?;
+        Ok(before.and_then(|before| crate::record::open_header(&before.header).ok()).map(|header| header.time))
     }
 
     /// True when the record stands in a log that has forked before it: no effect may rest on it by itself.
@@ -294,8 +331,8 @@ impl Turn<'_, '_> {
             None => self.committer.parts.store.last_arrival(),
         };
         let evaluated = match self.committer.deferred.front() {
-            Some(first) => first.entry.arrival.saturating_sub(1),
-            None => stored,
+            Some(first) if !crate::mutant("position-apart-from-effects") => first.entry.arrival.saturating_sub(1),
+            _ => stored,
         };
         if self.committer.evaluated == Some(evaluated) {
             return Ok(());

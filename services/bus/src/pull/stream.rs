@@ -58,8 +58,8 @@ pub(super) struct Stream<'t> {
     pub(super) returned: u32,
     /// When it is given back, however little it is.
     pub(super) return_at: Option<Instant>,
-    /// The place of the last record that came, or from which the stream began.
-    pub(super) last: Option<(u64, u64)>,
+    /// The holder has just told that this is all.
+    pub(super) is_complete: bool,
 }
 
 impl Stream<'_> {
@@ -69,6 +69,13 @@ impl Stream<'_> {
         tokio::pin!(turn, wake);
         let own = self.task.origin == self.task.parts.origin;
         loop {
+            if self.is_complete && self.in_flight.is_empty() {
+                self.is_complete = false;
+                self.task.pullers.answered(&self.task.log, self.holder, true);
+                if own {
+                    return End::Recovered;
+                }
+            }
             let room = self.in_flight.len() < IN_FLIGHT_MAX;
             let rest = self.return_at;
             let rested = async move {
@@ -91,12 +98,8 @@ impl Stream<'_> {
                         Ok(Ok(None)) => return End::Failed("the holder closed the stream".into()),
                         Ok(Ok(Some(message))) => message,
                     };
-                    let caught_up = matches!(&message.kind, Some(wire::pull_response::Kind::Bookmark(_)));
                     if let Some(end) = self.take(message).await {
                         return end;
-                    }
-                    if own && caught_up && self.in_flight.is_empty() && self.caught_up() {
-                        return End::Recovered;
                     }
                 }
                 () = &mut turn, if !self.by_origin && !own => return End::InOrder,
@@ -109,11 +112,6 @@ impl Stream<'_> {
                 () = &mut wake, if !self.by_origin && !own => return End::InOrder,
             }
         }
-    }
-
-    fn caught_up(&self) -> bool {
-        let seen = self.task.pullers.views.lock().get(&self.task.log).and_then(|view| view.seen);
-        seen.is_none_or(|seen| self.last.is_some_and(|last| last >= seen.place()))
     }
 
     async fn take(&mut self, message: wire::PullResponse) -> Option<End> {
@@ -153,7 +151,7 @@ impl Stream<'_> {
             Verdict::Append(checked) => {
                 let weight = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
                 let bytes = u32::try_from(weight).unwrap_or(u32::MAX);
-                self.last = Some((checked.header.epoch, checked.header.seq));
+                self.is_complete = false;
                 let answer = parts.pipeline.store(*checked).await;
                 self.in_flight.push_back(Waiting { answer, done: Some((bytes, record)) });
                 None
@@ -239,6 +237,7 @@ impl Stream<'_> {
             Some(_) => return Some(End::Distrusted("a bookmark names a position of another log".into())),
         };
         self.task.pullers.view(log, |view| view.seen = seen);
+        self.is_complete = bookmark.complete || seen.is_none();
         let behind = seen.is_some_and(|seen| self.task.tail().is_none_or(|held| held.place() < seen.place()));
         let label = OriginLabel { origin: log.origin.to_string(), lane: log.lane.as_str().into() };
         let lag = if behind { self.lag(&bookmark) } else { 0.0 };

@@ -1,0 +1,197 @@
+//! Runs that are written out, not drawn: what once went wrong, step by step. Each gives what it found wrong.
+
+use campanile_alert::Clock as _;
+use campanile_log::memory::{Disk, Fault};
+use campanile_log::{Lane, LogId, Store as _};
+
+use super::{Connection, Run};
+
+const FSD: usize = 0;
+const EDB: usize = 1;
+const ISD: usize = 2;
+
+/// The log that the scenarios look at.
+fn log() -> LogId {
+    LogId::new("fsd/node-1", Lane::Urgent)
+}
+
+impl Run {
+    fn until(&mut self, at_ms: u64) {
+        while self.now_ms < at_ms {
+            self.step();
+        }
+    }
+
+    /// A client of fsd reports a fire beside schools.
+    fn report(&mut self, identifier: &str) {
+        let now = self.nodes[FSD].clock.now();
+        self.work.report(identifier, now, self.now_ms);
+    }
+
+    /// A client of fsd reports a drill of its own, so that each has closures of its own.
+    fn report_beside(&mut self, identifier: &str, drill: usize) {
+        let now = self.nodes[FSD].clock.now();
+        self.work.report_drill(identifier, &format!("drill-{drill}"), now, self.now_ms);
+    }
+
+    fn end(mut self) -> Vec<String> {
+        self.work.resume(self.now_ms);
+        self.settle();
+        let faults = self.shared.ledger.faults();
+        if !faults.is_empty() || std::env::var_os("CAMPANILE_SEED").is_some() {
+            // Shown when the test fails, or when it is asked for with any seed.
+            println!("{}", self.shared.ledger.trace.lines().join("\n"));
+        }
+        faults
+    }
+
+    fn expect(&self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.shared.ledger.fault(otherwise());
+        }
+    }
+
+    fn epochs(&self, at: usize) -> usize {
+        self.nodes[at].look().epochs(&log()).len()
+    }
+}
+
+/// A department loses its disk after it has written what is for itself alone, and comes back to peers that hold the
+/// headers of that: what it writes from then on must follow them.
+pub(crate) fn lose_disk_with_private_records() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.has_envelope = true;
+    run.until(3_000);
+    run.crash(EDB);
+    run.replace_disk(EDB, Disk::default());
+    run.restart(EDB);
+    run.work.resume(run.now_ms);
+    run.settle();
+    let returned = run.nodes[EDB].look().last_arrival();
+    run.expect(returned >= 3, || format!("edb holds {returned} records, two came before and one after the loss"));
+    run.shared.ledger.faults()
+}
+
+/// A fire that only edb has comes back to fsd, which was set back, in an older epoch; isd is in the newer one by then.
+pub(crate) fn come_back_behind_those_who_have_gone_on() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.until(1_000);
+    run.report("before");
+    run.until(2_000);
+    let backup = run.nodes[FSD].disk.lock().copy();
+    run.set_link(FSD, ISD, Connection::Cut);
+    run.set_link(EDB, ISD, Connection::Cut);
+    run.report("lost");
+    run.until(3_000);
+    let held = [EDB, ISD].map(|at| run.nodes[at].look().tail(&log()).map(|tail| tail.seq));
+    run.expect(held == [Some(2), Some(1)], || format!("edb and isd hold {held:?}, edb alone was to have the second"));
+    run.crash(EDB);
+    run.crash(FSD);
+    run.replace_disk(FSD, backup);
+    run.set_link(FSD, ISD, Connection::Good);
+    run.set_link(EDB, ISD, Connection::Good);
+    run.restart(FSD);
+    run.until(12_000);
+    run.report("after");
+    run.until(14_000);
+    let gone_on = run.epochs(ISD);
+    run.expect(gone_on == 2, || format!("isd holds {gone_on} epochs, so it has not gone on, and this proves nothing"));
+    run.restart(EDB);
+    run.end()
+}
+
+/// edb's disk is gone, and with it what its rules knew: what they had closed is closed still, and once.
+pub(crate) fn lose_the_state_of_the_rules() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.has_envelope = true;
+    run.until(1_000);
+    run.report("before");
+    run.until(4_000);
+    let closed = crate::closures::count(&run.nodes[EDB].look());
+    run.expect(closed > 0, || "nothing was closed, so this proves nothing".into());
+    run.crash(EDB);
+    run.replace_disk(EDB, Disk::default());
+    run.restart(EDB);
+    run.until(20_000);
+    let after = crate::closures::count(&run.nodes[EDB].look());
+    run.expect(after == closed, || format!("edb holds {after} closures after the loss, and {closed} before"));
+    let rules = run.nodes[EDB].rules();
+    let live = rules.map_or(0, |rules| rules.lock().engine.live().len());
+    run.expect(live == closed, || format!("the rules manage {live} closures of {closed}"));
+    run.end()
+}
+
+/// fsd is set back by a start, and goes on: no position that it had used comes twice.
+pub(crate) fn set_back_by_a_start() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.report("before");
+    run.until(1_000);
+    let backup = run.nodes[FSD].disk.lock().copy();
+    run.crash(FSD);
+    run.restart(FSD);
+    run.report("lost");
+    run.until(2_000);
+    let lost = run.epochs(FSD);
+    run.expect(lost == 2, || format!("fsd has written in {lost} epochs, so nothing of a later one is lost"));
+    run.crash(FSD);
+    (1..run.nodes.len()).for_each(|other| run.set_link(FSD, other, Connection::Cut));
+    run.replace_disk(FSD, backup);
+    run.restart(FSD);
+    run.until(4_000);
+    run.report("after");
+    run.until(12_000);
+    (1..run.nodes.len()).for_each(|other| run.set_link(FSD, other, Connection::Good));
+    run.end()
+}
+
+/// The commit of a fire fails, and the power with it: whoever was told that it stands finds it.
+pub(crate) fn fail_the_commit_of_a_fire() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.until(1_000);
+    run.nodes[FSD].fail_commit(1, Fault::Io { kept: false });
+    run.report("failed");
+    run.until(2_000);
+    run.crash(FSD);
+    run.restart(FSD);
+    run.end()
+}
+
+/// edb crashes again and again while fires come to it: each has its closures, whatever was put off.
+pub(crate) fn crash_between_fires_and_their_effects() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.has_envelope = true;
+    run.until(1_000);
+    for n in 0..24 {
+        run.report_beside(&format!("fire-{n}"), n);
+        let at_ms = run.now_ms + 40 + 20 * (n as u64 % 5);
+        run.until(at_ms);
+        run.crash(EDB);
+        run.restart(EDB);
+        let at_ms = run.now_ms + 400;
+        run.until(at_ms);
+    }
+    run.end()
+}
+
+/// fsd's disk is gone, and nobody can be reached: it publishes nothing until it has been told of its past.
+pub(crate) fn publish_nothing_before_the_past_is_known() -> Vec<String> {
+    let mut run = Run::new(1);
+    run.until(1_000);
+    run.report("before");
+    run.until(2_000);
+    run.crash(FSD);
+    run.replace_disk(FSD, Disk::default());
+    (1..run.nodes.len()).for_each(|other| run.set_link(FSD, other, Connection::Cut));
+    run.restart(FSD);
+    run.report("after");
+    run.until(25_000);
+    let written = run.nodes[FSD].look().last_arrival();
+    run.expect(written == 0, || format!("fsd wrote {written} records without its past"));
+    (1..run.nodes.len()).for_each(|other| run.set_link(FSD, other, Connection::Good));
+    run.until(40_000);
+    let (own, theirs) = (run.epochs(FSD), run.epochs(ISD));
+    run.expect(own == 2 && theirs == 2, || {
+        format!("fsd holds {own} epochs and isd {theirs}, the past and the present")
+    });
+    run.end()
+}
