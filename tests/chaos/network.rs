@@ -65,10 +65,11 @@ async fn l1_r1_nodes_behind_a_bad_network_lose_and_double_nothing_and_are_equal_
         for (member, proxy) in [FSD, EDB].into_iter().zip(&proxies) {
             town.configure(member, |config| config["advertise"] = json!([proxy.address().to_string()]))?;
         }
-        town::start(&mut town).await?;
         for (member, proxy) in [FSD, EDB].into_iter().zip(&proxies) {
+            town.start(member).await?;
             proxy.lead_to(town.ready(member)?.address);
         }
+        town.allow_closures().await?;
         let mut load = Load::start(town::dispatch(&town, 4).await?, 0, Duration::from_millis(40));
         load.more(20, HEAL_WITHIN).await?;
         for _ in 0..rounds() {

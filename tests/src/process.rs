@@ -404,7 +404,9 @@ impl Processes {
         let valid_to = SystemClock.now().checked_add(jiff::SignedDuration::from_hours(24 * 7))?;
         for client in ["edb/directorate-1", "edb/directorate-2"] {
             let envelope = Envelope { rule: fires::RULE.into(), valid_from: None, valid_to };
-            self.client(client).await?.sign_envelope(&envelope).await?;
+            let client = self.client(client).await?;
+            // On a bad network a new node may have to wait until a peer has told that it knows of no past.
+            eventually("the envelope", READY_WITHIN, async || Ok(client.sign_envelope(&envelope).await?)).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! so connections are accepted and made here, with [`campanile_discovery::tls`], and tonic sees plain byte streams. A
 //! channel has HTTP/2 keep-alive on: without it, a partition leaves the stream open and silent for ever.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -151,16 +151,19 @@ pub fn incoming(
                     continue;
                 }
             };
-            // Whoever has that many unfinished gets no turn of the others.
-            let Some(place) = crowd.enter(address.ip()) else {
-                metrics.handshakes_failed.inc();
-                debug!(%address, "Too many handshakes from one address; the connection is closed");
-                continue;
-            };
+            let place = crowd.enter(address.ip());
             let (acceptor, sender, metrics) = (acceptor.clone(), sender.clone(), Arc::clone(&metrics));
             tokio::spawn(async move {
-                let _turn = (turn, place);
-                match acceptor.accept(tcp).await {
+                let _turn = turn;
+                let shaken = tokio::select! {
+                    shaken = acceptor.accept(tcp) => shaken,
+                    () = place.given_up.cancelled() => {
+                        metrics.handshakes_failed.inc();
+                        return debug!(%address, "A handshake was given up for a newer one from the same address");
+                    }
+                };
+                drop(place);
+                match shaken {
                     Ok((tls, identity)) => {
                         let peer = PeerInfo { identity: Arc::new(identity), address };
                         // The server has ended when nobody receives; the connection is dropped with it.
@@ -177,40 +180,49 @@ pub fn incoming(
     tokio_stream::wrappers::ReceiverStream::new(receiver)
 }
 
-/// How many handshakes each address has under way.
+/// The handshakes that each address has under way, oldest first.
 #[derive(Debug, Clone, Default)]
-struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
+struct Crowd(Arc<Mutex<HashMap<IpAddr, VecDeque<CancellationToken>>>>);
 
 /// One handshake of an address; over when dropped.
 #[derive(Debug)]
 struct Place {
     crowd: Crowd,
     address: IpAddr,
+    /// Cancelled when newer ones of its address need the room.
+    given_up: CancellationToken,
 }
 
 impl Crowd {
-    fn enter(&self, address: IpAddr) -> Option<Place> {
+    /// Where an address has as many as it may have, the oldest makes room: who means it is done in milliseconds.
+    fn enter(&self, address: IpAddr) -> Place {
         let address = match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(whole) => IpAddr::V6((u128::from(whole) >> 64 << 64).into()),
         };
-        let mut counts = self.0.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= HANDSHAKES_OF_ADDRESS_MAX {
-            return None;
+        let given_up = CancellationToken::new();
+        let mut crowd = self.0.lock();
+        let places = crowd.entry(address).or_default();
+        if places.len() >= HANDSHAKES_OF_ADDRESS_MAX
+            && let Some(oldest) = places.pop_front()
+        {
+            oldest.cancel();
         }
-        *count += 1;
-        Some(Place { crowd: self.clone(), address })
+        places.push_back(given_up.clone());
+        drop(crowd);
+        Place { crowd: self.clone(), address, given_up }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.crowd.0.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
+        // One that was given up is listed no more.
+        self.given_up.cancel();
+        let mut crowd = self.crowd.0.lock();
+        if let Some(places) = crowd.get_mut(&self.address) {
+            places.retain(|place| !place.is_cancelled());
+            if places.is_empty() {
+                crowd.remove(&self.address);
             }
         }
     }

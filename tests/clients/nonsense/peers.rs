@@ -91,15 +91,15 @@ async fn peers_that_ask_nonsense_are_refused_and_the_log_is_served_on() {
 
     without_credit(&mut peers).await;
     started_twice(&mut peers).await;
-    // Beyond the log's end there is nothing, and nothing breaks.
+    // A position beyond the log's end breaks nothing: what lies below it, and was not named as held, is sent.
     let beyond = wire::Position { epoch: u64::MAX, seq: u64::MAX, ..good.clone() };
     let older = wire::Position { epoch: 1, seq: u64::MAX, ..good };
-    for (after, shows) in [(beyond, false), (older, true)] {
+    for after in [beyond, older] {
         let opening = ask(Ask::Start(wire::PullStart { after: Some(after), ..start() }));
         let requests = tokio_stream::iter([opening]).chain(tokio_stream::pending());
         let mut stream = peers.pull(requests).await.unwrap().into_inner();
         let first = answer(&mut stream).await.unwrap().unwrap();
-        assert_eq!(matches!(first, Answer::Record(_)), shows, "{first:?}");
+        assert!(matches!(first, Answer::Record(_)), "{first:?}");
     }
     node.is_unharmed(held).await;
 }

@@ -121,6 +121,10 @@ fn keep(conn: &Connection, shared: &Shared, signal: &Signal) {
             rests = !checkpoint(conn, shared, due);
         }
         if stop {
+            // Whoever copies or looks at `log.db` of a node that has ended finds all of it there.
+            if !rests && !shared.poisoned.load(Ordering::Acquire) {
+                empty_wal(conn, shared);
+            }
             return;
         }
     }
