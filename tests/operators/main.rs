@@ -106,3 +106,42 @@ fn the_sample_of_a_gateway_is_read() {
     assert_eq!(config.gateway.channels.len(), 1);
     assert!(config.gateway.exercises.is_some_and(|exercises| exercises.http != config.gateway.http));
 }
+
+/// A pack that closes libraries in a typhoon; ABSENT stands where a rule may say that it waits for silence.
+const LIBRARY: &str = r#"
+pack: library
+owner: lcsd
+vocabulary: alert-v1
+areas:
+  hk-all:
+    name: {en: Hong Kong, zh-Hant: 全港}
+    polygon: "22.13,113.82 22.13,114.45 22.57,114.45 22.57,113.82 22.13,113.82"
+texts:
+  closed:
+    zh-Hant: {headline: "全港圖書館閉館", instruction: "請勿前往圖書館。", retract: "全港圖書館重新開放。"}
+    en: {headline: "Libraries across Hong Kong are closed", instruction: "Do not go to a library.", retract: "Libraries across Hong Kong are open again."}
+rules:
+- rule: lcsd.library.closed
+  title: {en: Close libraries in a typhoon, zh-Hant: 颱風時圖書館閉館}
+  source: [{text: Service notice on arrangements in bad weather}]
+  cause: {event: weather-signal, from: [hko], signal: [TC8, TC9, TC10]}
+  ABSENT
+  then: {issue: venue-closed, severity: Minor, area: hk-all, text: closed}
+  approve: {need: 0, reason: the notice is published and leaves no discretion}
+  until: {cause: ends, linger: 2h, then: cancel, max: 72h}
+"#;
+
+#[test]
+fn a_node_takes_a_pack_and_refuses_a_rule_that_it_could_not_fire() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("library.rules.yaml");
+    let mut config = campanile_node::Config::load(&deploy().join("node.sample.yaml")).expect("the sample");
+    config.packs = vec![path.clone()];
+    std::fs::write(&path, LIBRARY.replace("  ABSENT\n", "")).unwrap();
+    let (packs, _) = config.load_packs().expect("a pack");
+    assert_eq!(packs.iter().map(|pack| pack.name.as_str()).collect::<Vec<_>>(), ["library"]);
+    let silence = "absent: {record: delivery-report, from: [isd], area: overlaps-cause, reached: handed, within: 30m}";
+    std::fs::write(&path, LIBRARY.replace("ABSENT", silence)).unwrap();
+    let refused = config.load_packs().expect_err("a rule that never fires").to_string();
+    assert!(refused.contains("lcsd.library.closed waits for a department's silence"), "{refused}");
+}

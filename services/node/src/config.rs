@@ -179,14 +179,23 @@ impl Config {
         for path in &self.packs {
             let text = read_text(path)?;
             let file = path.display().to_string();
-            let (pack, warnings) = Pack::parse(&text).map_err(|refusal| {
+            let base = path.parent().unwrap_or(Path::new("."));
+            let tables = Pack::files_of(&text)
+                .into_iter()
+                .map(|name| Ok((name.clone(), read_bytes(&base.join(&name))?)))
+                .collect::<Result<_, Error>>()?;
+            let (pack, warnings) = Pack::parse_with(&text, &tables).map_err(|refusal| {
                 let faults: Vec<String> = refusal.0.iter().map(|fault| fault.render(&file, &text)).collect();
                 content(path, faults.join("\n"))
             })?;
+            // Taken and never fired, it would be the silence that it was written against.
+            if let Some(rule) = pack.rules.iter().find(|rule| rule.absent.is_some()) {
+                let reason = "waits for a department's silence, which this node does not hear yet; leave the rule out";
+                return Err(content(path, format!("rule {} {reason}", rule.id)));
+            }
             for warning in warnings {
                 tracing::warn!(pack = pack.name, "{}", warning.render(&file, &text));
             }
-            let base = path.parent().unwrap_or(Path::new("."));
             for (name, reference) in &pack.data {
                 let file = base.join(&reference.file);
                 let format = Format::of_file(&reference.file)
