@@ -135,6 +135,7 @@ async fn an_identifier_that_another_department_squats_stays_each_departments_own
     assert!(!published.duplicate);
     let seen = wait_record(&edb, "fsd's fire", of("fsd")).await.unwrap();
     assert_eq!(seen.entry.standing, campanile_log::Standing::Counted);
+    wait_record(&cluster.bus("fsd/node-1").unwrap(), "had's message at fsd", of("had")).await.unwrap();
     let listed = dispatch.list(&campanile_client::Query::default()).await.unwrap();
     let mut departments: Vec<&str> = listed
         .alerts

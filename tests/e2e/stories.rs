@@ -90,6 +90,8 @@ async fn an_officers_cancel_wins_until_a_new_cause_comes_and_an_update_is_none()
     let first = fire(&cluster, &dispatch, "fire-1").await;
     let closed =
         wait_rules(&officer, "closures", |rules| (!rules.effects.is_empty()).then(|| rules.effects.clone())).await;
+    // The view of the rules is made in the commit that writes the closure down; the record shows when it is durable.
+    heard(&cluster, &closed[0].identifier).await;
     let listed = officer.list(&Default::default()).await.unwrap();
     let closure = listed.alerts.iter().find(|alert| alert.alert.identifier == closed[0].identifier).unwrap();
     officer.cancel(&wanted(&closure.alert.id()), "the smoke goes the other way").await.unwrap();
