@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::table::{ColumnOf, Facts, Table};
+use crate::table::{ColumnOf, Facts, Table, every_input};
 use crate::{Pack, Rule};
 
 /// The differences between two versions of a pack, one sentence each, in the order of the rules; empty when nothing
@@ -118,23 +118,10 @@ fn tables(id: &str, old: &Table, new: &Table, out: &mut Vec<String>) {
     for column in old.columns.iter().chain(&new.columns) {
         words.entry(column.of).or_default().extend(column.words.iter().cloned());
     }
-    let mut inputs = vec![Facts::new()];
-    for (of, words) in &words {
-        let next: Vec<Facts> = inputs
-            .iter()
-            .flat_map(|facts| {
-                words.iter().map(move |word| {
-                    let mut facts = facts.clone();
-                    facts.insert(*of, word.clone());
-                    facts
-                })
-            })
-            .collect();
-        if next.len() > crate::table::INPUTS_MAX {
-            return out.push(format!("{id}: the tables are too large to be compared input by input"));
-        }
-        inputs = next;
-    }
+    let words: Vec<_> = words.into_iter().collect();
+    let Some(inputs) = every_input(&words) else {
+        return out.push(format!("{id}: the tables are too large to be compared input by input"));
+    };
     // One sentence for all inputs that change alike.
     let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for facts in inputs {

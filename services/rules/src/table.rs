@@ -99,6 +99,26 @@ pub struct Table {
 /// The words of an input by what is compared; what the input does not say is absent.
 pub type Facts = BTreeMap<ColumnOf, String>;
 
+/// Every combination of one word a column; none at all when they would be more than can be tried.
+pub(crate) fn every_input(columns: &[(ColumnOf, BTreeSet<String>)]) -> Option<Vec<Facts>> {
+    let count = columns.iter().fold(1_usize, |count, (_, words)| count.saturating_mul(words.len()));
+    if count > INPUTS_MAX {
+        return None;
+    }
+    let mut all = vec![Facts::new()];
+    for (of, words) in columns {
+        let with = |facts: &Facts| words.iter().map(|word| (facts.clone(), word.clone())).collect::<Vec<_>>();
+        let pairs = all.iter().flat_map(with);
+        all = pairs
+            .map(|(mut facts, word)| {
+                facts.insert(*of, word);
+                facts
+            })
+            .collect();
+    }
+    Some(all)
+}
+
 /// What is wrong with a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flaw {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use self::document::{ActDoc, CaseDoc, SuiteDoc};
 pub(crate) use self::stage::{PlayedAlert, Stage};
-use crate::table::{ColumnOf, Facts, Table};
+use crate::table::{ColumnOf, Facts, Table, every_input};
 use crate::{Answer, DataSet, DataSets, Engine, Files, Format, Options, Pack, Rule};
 
 mod document;
@@ -276,6 +276,7 @@ fn truth_table(id: &str, case: &CaseDoc, bench: &Bench, reach: &mut Reach) -> Ve
     let mut columns: Vec<ColumnOf> = Vec::new();
     for name in &case.given {
         match table.columns.iter().find(|column| column.name == *name) {
+            Some(column) if columns.contains(&column.of) => return vec![format!("the column {name} is given twice")],
             Some(column) => columns.push(column.of),
             None => return vec![format!("the table has no column {name}")],
         }
@@ -289,7 +290,11 @@ fn truth_table(id: &str, case: &CaseDoc, bench: &Bench, reach: &mut Reach) -> Ve
             continue;
         }
         let (given, says) = cells.split_at(columns.len());
-        for facts in inputs(&columns, given, table) {
+        let Some(inputs) = inputs(&columns, given, table) else {
+            failures.push(format!("line {line}: it stands for too many inputs to try; name fewer words or columns"));
+            continue;
+        };
+        for facts in inputs {
             let rows = table.decide(&facts);
             reach.rows.extend(rows.iter().map(|row| (rule.id.clone(), *row)));
             let rows: Vec<_> = rows.iter().filter_map(|row| table.rows.get(*row)).collect();
@@ -309,11 +314,11 @@ fn truth_table(id: &str, case: &CaseDoc, bench: &Bench, reach: &mut Reach) -> Ve
     failures
 }
 
-/// Every input that a row of a truth table stands for: each member of a group, each of several words.
-fn inputs(columns: &[ColumnOf], given: &[&[String]], table: &Table) -> Vec<Facts> {
+/// Every input that a row of a truth table stands for: each member of a group, each of several words. Nothing when they
+/// are more than can be tried.
+fn inputs(columns: &[ColumnOf], given: &[&[String]], table: &Table) -> Option<Vec<Facts>> {
     let vocabulary = campanile_alert::vocabulary::v1();
-    let mut all = vec![Facts::new()];
-    for (of, words) in columns.iter().zip(given) {
+    let words = columns.iter().zip(given).map(|(of, words)| {
         let own = || table.columns.iter().find(|column| column.of == *of).map(|column| column.words.clone());
         let words: BTreeSet<String> = match words {
             [] => own().unwrap_or_default(),
@@ -323,18 +328,9 @@ fn inputs(columns: &[ColumnOf], given: &[&[String]], table: &Table) -> Vec<Facts
             }
             words => words.iter().cloned().collect(),
         };
-        all = all
-            .iter()
-            .flat_map(|facts| {
-                words.iter().map(move |word| {
-                    let mut facts = facts.clone();
-                    facts.insert(*of, word.clone());
-                    facts
-                })
-            })
-            .collect();
-    }
-    all
+        (*of, words)
+    });
+    every_input(&words.collect::<Vec<_>>())
 }
 
 /// What the cases have reached so far.

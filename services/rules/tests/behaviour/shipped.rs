@@ -36,3 +36,17 @@ fn every_dated_announcement_is_a_case_that_agrees_or_says_why_not() {
     assert!(cases.len() >= 20, "{}", cases.len());
     assert!(cases.iter().filter(|case| case.differs.is_some()).count() >= 6);
 }
+
+/// A column written again and again would multiply the inputs to try without an end.
+#[test]
+fn a_truth_table_names_each_column_once() {
+    let given = ["phase"; 40].join(", ");
+    let row = ["any"; 40].join(", ");
+    let text = format!(
+        "uses: [edb-weather.rules.yaml]\nclock: {{start: \"2026-09-14T06:00+08:00\"}}\ncases:\n\
+         - table: edb.class-suspension.weather\n  given: [{given}]\n  rows:\n  - [{row}, none, []]\n"
+    );
+    let read = |name: &str| std::fs::read(packs().join(name)).ok();
+    let report = trial::run(&text, &read).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(report.cases[0].failures, ["the column phase is given twice"]);
+}
