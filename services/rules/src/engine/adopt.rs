@@ -61,6 +61,8 @@ impl Returned {
             support: BTreeMap::new(),
             expired: BTreeMap::new(),
             named: BTreeSet::new(),
+            behind: Vec::new(),
+            deepest: 0,
             since: self.since,
             sent: self.sent,
             until: self.until,

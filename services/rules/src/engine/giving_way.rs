@@ -13,11 +13,11 @@ use crate::{EffectKey, Sentence, Suppression, Verdict};
 
 impl Engine {
     /// Why an effect may not be issued now: a stronger one is in force, or is issued in the same step, for its target.
-    pub(super) fn gives_way(&self, key: &EffectKey) -> Option<(String, Sentence)> {
+    pub(super) fn gives_way(&self, key: &EffectKey, now: Timestamp) -> Option<(String, Sentence)> {
         let rules = self.suppressions.iter().filter(|rule| rule.effect == key.effect);
         rules.into_iter().find_map(|rule| {
             let stronger = self.effect_on(&rule.during, key)?;
-            let kinds = self.state.effects.get(&stronger).map(|effect| effect.kinds_at(effect.sent))?;
+            let kinds = self.state.effects.get(&stronger).map(|effect| effect.kinds_at(now))?;
             covers(rule, &kinds).then(|| {
                 let (target, by) = (&key.target, &rule.during);
                 let why = Sentence::new(

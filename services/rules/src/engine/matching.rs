@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use campanile_alert::{Alert, AlertId, Area, Certainty, MessageType, ResponseType, Status, Timestamp, Urgency, World};
 
+use super::message::join_rules;
 use super::state::{Candidate, CandidateKey, ENDED_MAX, Ended, Known, Lineage, MEMORY_S, MESSAGES_MAX, Phase, later};
 use super::{Active, Engine, Step, clamped, message_of};
 use crate::{Cause, Classification, ColumnMatch, DEPTH_MAX, Input, Pick, Sentence, Verdict};
@@ -487,6 +488,8 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
     let since = before.filter(same).map_or_else(|| clamped(input), Known::since);
     let mut authors = before.map(|known| known.authors.clone()).unwrap_or_default();
     authors.extend(input.author.clone());
+    let mut rules = before.map(|known| known.rules.clone()).unwrap_or_default();
+    join_rules(&mut rules, &input.rules);
     Known {
         ids,
         cause: Cause { hash: input.hash, alert: alert.id(), origin: input.origin.clone() },
@@ -503,8 +506,8 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
         time: clamped(input),
         expires: alert.expires(),
         expired: false,
-        depth: input.depth,
-        rules: input.rules.clone(),
+        depth: before.map_or(input.depth, |known| known.depth.max(input.depth)),
+        rules,
         authors,
     }
 }

@@ -35,6 +35,15 @@ pub(super) struct Words {
     validity: Vec<ValuePair>,
 }
 
+/// Adds the rules of a chain that are not there yet.
+pub(super) fn join_rules<'a>(rules: &mut Vec<String>, more: impl IntoIterator<Item = &'a String>) {
+    for rule in more {
+        if !rules.contains(rule) {
+            rules.push(rule.clone());
+        }
+    }
+}
+
 impl Engine {
     /// Publishes a message of an effect and writes down what it said.
     pub(super) fn publish(&mut self, active: &Active, key: &EffectKey, message: MessageType, step: &mut Step) {
@@ -55,14 +64,10 @@ impl Engine {
         causes.sort();
         let cause_count = causes.len();
         causes.truncate(CAUSES_MAX);
-        let deepest = supports.values().map(|support| support.depth).max().unwrap_or(0);
-        let mut rules: Vec<String> = Vec::new();
-        for rule in supports.values().flat_map(|support| &support.rules) {
-            if !rules.contains(rule) {
-                rules.push(rule.clone());
-            }
-        }
-        rules.push(key.rule.clone());
+        let deepest = supports.values().map(|support| support.depth).fold(effect.deepest, u32::max);
+        let mut behind = effect.behind.clone();
+        join_rules(&mut behind, supports.values().flat_map(|support| &support.rules));
+        let rules = behind.iter().cloned().chain([key.rule.clone()]).collect();
         let id = alert.id();
         step.effects.push(Effect {
             key: key.clone(),
@@ -82,6 +87,7 @@ impl Engine {
         self.state.effects.change(key, |effect| {
             effect.kinds = effect.kinds_at(now);
             effect.named = effect.support.keys().chain(effect.expired.keys()).cloned().collect();
+            (effect.behind, effect.deepest) = (behind, deepest);
             effect.sent = sent;
             effect.messages.push((id, effect.until));
             let surplus = effect.messages.len().saturating_sub(MESSAGES_MAX);

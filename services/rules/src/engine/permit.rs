@@ -35,7 +35,7 @@ impl Engine {
                 barred += 1;
             } else if self.state.effects.get(&effect).is_some() {
                 joined += usize::from(self.join(&effect, key, step));
-            } else if let Some(why) = self.gives_way(&effect) {
+            } else if let Some(why) = self.gives_way(&effect, step.now) {
                 weaker.get_or_insert(why);
             } else if !candidate.refused.contains(target) {
                 fresh.insert(target.clone());

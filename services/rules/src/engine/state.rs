@@ -60,7 +60,9 @@ pub(super) struct Known {
     pub(super) expires: Option<Timestamp>,
     /// Whether it expired without having been renewed.
     pub(super) expired: bool,
+    /// As deep as any of its messages said.
     pub(super) depth: u32,
+    /// The rules that any of its messages named; see [`InForce::behind`].
     pub(super) rules: Vec<String>,
     pub(super) authors: BTreeSet<String>,
 }
@@ -142,6 +144,12 @@ pub(super) struct InForce {
     pub(super) expired: BTreeMap<Lineage, Support>,
     /// The causes that its last message names.
     pub(super) named: BTreeSet<Lineage>,
+    /// The rules that ever stood behind it, and how deep. They only grow: forgotten with the cause that brought them,
+    /// two effects of a circle would take each other up and drop each other without end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) behind: Vec<String>,
+    #[serde(default)]
+    pub(super) deepest: u32,
     pub(super) since: Timestamp,
     pub(super) sent: Timestamp,
     pub(super) until: Timestamp,

@@ -46,6 +46,8 @@ impl Engine {
             support: BTreeMap::new(),
             expired: BTreeMap::new(),
             named: BTreeSet::new(),
+            behind: Vec::new(),
+            deepest: 0,
             since: at,
             sent: at,
             until: sitting.map_or(longest, |sitting| sitting.ends.min(longest)),

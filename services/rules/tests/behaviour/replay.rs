@@ -233,7 +233,7 @@ fn cascade(edges: &[(usize, usize, usize)]) -> Result<(), TestCaseError> {
         queue.push_back(("fsd".into(), alert, words.clone(), 0, Vec::new()));
         while let Some((department, alert, words, depth, rules)) = queue.pop_front() {
             messages += 1;
-            prop_assert!(messages < 20_000, "the cascade does not end (circle: {})", circle);
+            prop_assert!(messages < 2_000, "the cascade does not end (circle: {})", circle);
             let mut hash = [0; 32];
             hash[..8].copy_from_slice(&messages.to_be_bytes());
             let input = Input {
@@ -265,6 +265,13 @@ fn cascade(edges: &[(usize, usize, usize)]) -> Result<(), TestCaseError> {
         prop_assert!(engine.live().is_empty(), "the root cause is cancelled, and so is everything behind it");
     }
     Ok(())
+}
+
+/// Two closures that rest on each other, by two rules each: a chain that lost the rules of a cause which went away let
+/// them take each other up again, and the updates had no end.
+#[test]
+fn a_circle_of_two_effects_with_two_rules_each_goes_quiet() {
+    cascade(&[(0, 3, 3), (2, 4, 3), (2, 1, 3), (0, 3, 0), (2, 0, 3)]).unwrap();
 }
 
 #[test]

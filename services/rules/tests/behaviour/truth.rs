@@ -310,19 +310,21 @@ fn a_draft_a_test_and_a_system_message_support_nothing() {
 #[test]
 fn a_cause_too_deep_or_made_by_the_rule_itself_is_refused_and_said() {
     let mut desk = Desk::signed();
-    let mut deep = desk.stored(&id("fsd"), World::Actual, desk.journal[0].kind.clone());
-    let alert = fire("f1", 5, desk.now);
-    let words = campanile_alert::classify::classify(&alert, campanile_alert::vocabulary::v1());
-    deep.kind = Kind::Alert(Box::new(alert), words);
-    deep.depth = 4;
-    let outcome = desk.push(deep.clone());
+    let mut publish = |alert: campanile_alert::Alert, depth, rules: &[&str]| {
+        let words = campanile_alert::classify::classify(&alert, campanile_alert::vocabulary::v1());
+        let mut stored = desk.stored(&id("fsd"), World::Actual, Kind::Alert(Box::new(alert), words));
+        (stored.depth, stored.rules) = (depth, rules.iter().map(ToString::to_string).collect());
+        desk.push(stored)
+    };
+    let fire = |name| fire(name, 5, start());
+    let outcome = publish(fire("f1"), 4, &[]);
     assert_eq!((outcome.effects.len(), verdicts(&outcome)), (0, vec![Verdict::Refused]));
-    deep.depth = 1;
-    deep.rules = vec![RULE.into()];
-    assert_eq!(verdicts(&desk.push(deep.clone())), [Verdict::Refused]);
-    deep.rules = vec!["fsd.other".into()];
-    let outcome = desk.push(deep);
+    assert_eq!(verdicts(&publish(fire("f2"), 1, &[RULE])), [Verdict::Refused]);
+    let outcome = publish(fire("f3"), 1, &["fsd.other"]);
     assert_eq!((outcome.effects[0].depth, outcome.effects[0].rules.len()), (2, 2));
+    // What once stood behind a cause stands behind it for good, whatever its updates say.
+    let outcome = publish(update(fire("f2u"), &[fire("f2").id()]), 0, &[]);
+    assert_eq!(verdicts(&outcome), [Verdict::Refused]);
 }
 
 #[test]
