@@ -29,8 +29,10 @@ fn flip(database: &Path, pages: usize, random: &mut StdRng) -> Result<usize> {
     Ok(count)
 }
 
-/// Damages the store of a member, which must then either not start and say why, or be found out by `log verify`.
-async fn damage(town: &mut Processes, member: &str, random: &mut StdRng) -> Result<PathBuf> {
+/// Damages the store of a member, which must then either not start and say why, or be found out by `log verify`. Where
+/// neither sees anything, the flips hit bytes that mean nothing (the rest of a page, reserved ones of the header), and
+/// every record must be what it was.
+async fn damage(town: &mut Processes, member: &str, ledger: &Ledger, random: &mut StdRng) -> Result<PathBuf> {
     // In order, so that all of it is in the one file.
     town.stop(member).await?;
     let data = town.data(member)?;
@@ -46,10 +48,9 @@ async fn damage(town: &mut Processes, member: &str, random: &mut StdRng) -> Resu
         }
         Ok(_) => {
             eprintln!("{pages} bytes flipped in {count} pages: it starts; log verify must find them");
-            ensure!(
-                log_verify(town, &data).await.is_err(),
-                "{member} runs on a damaged store and log verify is content"
-            );
+            if log_verify(town, &data).await.is_ok() {
+                judge(town, member, ledger).context("runs on a damaged store, and log verify is content")?;
+            }
             town.kill(member).await?;
         }
     }
@@ -82,7 +83,7 @@ async fn l1_l3_an_origin_with_a_damaged_database_refuses_it_and_takes_its_past_b
             ledger.join(load.end().await?);
             healed(&mut town, &[FSD, EDB], &ledger).await?;
             let before = epochs_of(&town, EDB, FSD).await?;
-            let store = damage(&mut town, FSD, &mut random).await?;
+            let store = damage(&mut town, FSD, &ledger, &mut random).await?;
             begin_anew(&mut town, FSD, &store, &mut random).await?;
             eventually("the past is back", HEAL_WITHIN, async || {
                 let back = epochs_of(&town, FSD, FSD).await?;
@@ -118,7 +119,7 @@ async fn t1_a_department_with_a_damaged_database_takes_its_closures_back_and_clo
         load.more(40, HEAL_WITHIN).await?;
         let mut ledger = load.end().await?;
         healed(&mut town, &[FSD, EDB], &ledger).await?;
-        let store = damage(&mut town, EDB, &mut random).await?;
+        let store = damage(&mut town, EDB, &ledger, &mut random).await?;
         begin_anew(&mut town, EDB, &store, &mut random).await?;
         eventually("the past is back", HEAL_WITHIN, async || {
             ledger.compare(&town.store(EDB)?)?;

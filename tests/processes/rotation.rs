@@ -135,11 +135,12 @@ impl Town {
         self.processes.client_with(id.department(), files, self.roster.envelope()).await
     }
 
-    /// Renews every certificate of fsd, and waits until the node shows the new one.
-    async fn renew(&mut self) -> Result<()> {
+    /// Renews every certificate of fsd for so many days, and waits until the node shows the new one: two that were made
+    /// in one second are told apart by their end alone.
+    async fn renew(&mut self, days: u64) -> Result<()> {
         let before = self.client("fsd/dispatch").await?.status().await?.certificate_expires;
         let validity =
-            Validity { leaf: Duration::from_secs(3_600 * 24 * 3), ..Validity::development(SystemClock.now()) };
+            Validity { leaf: Duration::from_secs(3_600 * 24 * days), ..Validity::development(SystemClock.now()) };
         pki::renew_node(&self.fsd, "node-1", &[], validity)?;
         pki::renew_client(&self.fsd, "dispatch", None, validity)?;
         self.reload().await?;
@@ -173,7 +174,7 @@ async fn change_everything() -> Result<()> {
     let publisher = Publisher::start(town.client("fsd/dispatch").await?);
     publisher.goes_on(&town.processes, "the first fires").await?;
 
-    town.renew().await?;
+    town.renew(3).await?;
     publisher.reconnect(&town).await?;
     publisher.goes_on(&town.processes, "after the leaves").await?;
 
@@ -188,7 +189,7 @@ async fn change_everything() -> Result<()> {
     let id = town.fsd.id().clone();
     town.govern(|draft| Ok(draft.add_ca(&id, next)?)).await?;
     let old = std::fs::read_to_string(pki::promote_ca(&town.fsd)?)?;
-    town.renew().await?;
+    town.renew(4).await?;
     publisher.reconnect(&town).await?;
     publisher.goes_on(&town.processes, "with two CAs").await?;
     town.govern(|draft| Ok(draft.remove_ca(&id, &old)?)).await?;
