@@ -130,6 +130,8 @@ struct Plan {
     rows: Vec<Row>,
     jobs: Vec<(usize, Job)>,
     drills: Vec<Arc<Incoming>>,
+    /// There may be further arrivals already.
+    more: bool,
 }
 
 impl Intake {
@@ -200,7 +202,7 @@ impl Intake {
         let stored = self.shared.member.stored(self.cursor, READ_MAX).await?;
         self.shared.metrics.last_intake.set(seconds(self.shared.member.clock().now()));
         let Some(last) = stored.last().map(|one| one.arrival) else { return Ok(false) };
-        let mut plan = Plan::default();
+        let mut plan = Plan { more: stored.len() == READ_MAX, ..Plan::default() };
         for incoming in stored.into_iter().filter_map(|one| one.incoming) {
             self.take(&incoming, &mut plan);
         }
@@ -255,18 +257,34 @@ impl Intake {
         }
     }
 
-    /// Makes a plan durable, however long the store takes, and then hands it to the workers.
+    /// Makes a plan durable, however long the store takes, and hands it to the workers.
+    ///
+    /// What goes outside this process is durable first. What goes to channels inside it ends with the process, and after
+    /// a crash the arrival is taken in again: so it is handed at once, and its rows go with the next commit.
     async fn carry_out(&self, plan: Plan) {
-        if !plan.rows.is_empty() && !put_until_done(&self.shared, plan.rows, Haste::Now).await {
-            return;
+        let Plan { rows, jobs, drills, more } = plan;
+        let is_in_process = |i: usize| self.lines.get(i).is_some_and(|line| line.channel.is_in_process());
+        let stays_here = jobs.iter().all(|(i, _)| is_in_process(*i));
+        if rows.is_empty() {
+            self.hand_out(jobs, &drills);
+        } else if stays_here {
+            let haste = if more { Haste::Now } else { Haste::Soon };
+            let hand_out = async { self.hand_out(jobs, &drills) };
+            // The rows enter the queue first, before those of the jobs' outcomes.
+            let (_done, ()) = tokio::join!(biased; put_until_done(&self.shared, rows, haste), hand_out);
+        } else if put_until_done(&self.shared, rows, Haste::Now).await {
+            self.hand_out(jobs, &drills);
         }
-        for (i, job) in plan.jobs {
+    }
+
+    fn hand_out(&self, jobs: Vec<(usize, Job)>, drills: &[Arc<Incoming>]) {
+        for (i, job) in jobs {
             if let Some(line) = self.lines.get(i) {
                 line.queue.push(job);
                 self.note_waiting(line);
             }
         }
-        for incoming in &plan.drills {
+        for incoming in drills {
             self.hand_drill(incoming);
         }
         let in_force = self.shared.boards.read().live().in_force();

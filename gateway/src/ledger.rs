@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Cursor, board rows and jobs of one intake commit together, so a crash leaves an alert either not taken in or with
-//! all its jobs. An attempt is written as `started` before a provider outside this process is called and with its
+//! all its jobs. Channels inside this process have the alert before that, and lose it with the process. An attempt is written as `started` before a provider outside this process is called and with its
 //! outcome after; a row that still says `started` after a start is an attempt of unknown outcome: it is made once more
 //! and marked possibly-repeated. The last outcome of a job commits with the removal of the job.
 

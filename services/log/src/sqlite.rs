@@ -586,7 +586,7 @@ fn prepare(conn: &Connection, place: &str, options: &Options) -> Result<(), Erro
     }
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
-         PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
+         PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;",
     )
     .map_err(fail)?;
     if crate::mutant("synchronous-off") {
