@@ -51,7 +51,8 @@ pub fn timestamp_from_wire(time: Option<&prost_types::Timestamp>, name: &str) ->
 
 /// Names one alert exactly.
 pub fn alert_id_to_wire(id: &AlertId) -> bus::AlertRef {
-    bus::AlertRef { sender: id.sender.clone(), identifier: id.identifier.clone(), sent: id.sent.clone() }
+    let AlertId { sender, identifier, sent } = id;
+    bus::AlertRef { sender: sender.to_string(), identifier: identifier.to_string(), sent: sent.to_string() }
 }
 
 /// Reads the name of one alert, where all three parts are needed.
@@ -65,7 +66,7 @@ pub fn alert_id_from_wire(id: Option<bus::AlertRef>) -> Result<AlertId, Vec<Faul
     let part = |part: Option<String>| part.ok_or("it is not given; the whole name is needed here");
     let sender = faults.keep(path.field("sender"), part(wanted.sender));
     let sent = faults.keep(path.field("sent"), part(wanted.sent));
-    let id = sender.zip(sent).map(|(sender, sent)| AlertId { sender, identifier: wanted.identifier, sent });
+    let id = sender.zip(sent).map(|(sender, sent)| AlertId::new(sender, wanted.identifier, sent));
     faults.finish(id)
 }
 
@@ -83,15 +84,14 @@ pub struct WantedAlert {
 impl WantedAlert {
     /// Whether `id` is one that was meant.
     pub fn matches(&self, id: &AlertId) -> bool {
-        self.identifier == id.identifier
-            && self.sender.as_ref().is_none_or(|sender| *sender == id.sender)
-            && self.sent.as_ref().is_none_or(|sent| *sent == id.sent)
+        *self.identifier == *id.identifier
+            && self.sender.as_ref().is_none_or(|sender| **sender == *id.sender)
+            && self.sent.as_ref().is_none_or(|sent| **sent == *id.sent)
     }
 
     /// The exact id, when all three parts were given.
     pub fn exact(&self) -> Option<AlertId> {
-        let (sender, sent) = (self.sender.clone()?, self.sent.clone()?);
-        Some(AlertId { sender, identifier: self.identifier.clone(), sent })
+        Some(AlertId::new(self.sender.as_deref()?, self.identifier.as_str(), self.sent.as_deref()?))
     }
 }
 

@@ -1,7 +1,10 @@
 //! Names of departments, origins, exercises and alerts: newtypes that are checked once, at the door.
+//!
+//! Their text is shared: a node keeps each name in many indexes, and a copy of it costs a count.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +47,7 @@ fn check_name(kind: &'static str, text: &str) -> Result<(), Error> {
 /// Lower-case letters, digits and hyphens, beginning with a letter, at most 32 characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DepartmentId(String);
+pub struct DepartmentId(Arc<str>);
 
 impl DepartmentId {
     /// Parses a department id.
@@ -54,7 +57,7 @@ impl DepartmentId {
     pub fn try_new(text: impl Into<String>) -> Result<Self, Error> {
         let text = text.into();
         check_name("department id", &text)?;
-        Ok(Self(text))
+        Ok(Self(text.into()))
     }
 
     /// The id as written.
@@ -68,7 +71,7 @@ impl DepartmentId {
 #[serde(try_from = "String", into = "String")]
 pub struct OriginId {
     department: DepartmentId,
-    node: String,
+    node: Arc<str>,
 }
 
 impl OriginId {
@@ -79,7 +82,7 @@ impl OriginId {
     pub fn try_new(department: DepartmentId, node: impl Into<String>) -> Result<Self, Error> {
         let node = node.into();
         check_name("node name", &node)?;
-        Ok(Self { department, node })
+        Ok(Self { department, node: node.into() })
     }
 
     /// The department that the node belongs to; rights belong to it.
@@ -134,7 +137,7 @@ impl fmt::Debug for OriginId {
 /// Letters, digits, `-`, `_` and `.`, at most 32 characters; letters keep their case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ExerciseId(String);
+pub struct ExerciseId(Arc<str>);
 
 impl ExerciseId {
     /// Parses an exercise id.
@@ -151,7 +154,7 @@ impl ExerciseId {
                 "use 1 to 32 letters, digits, hyphens, underscores or full stops",
             ));
         }
-        Ok(Self(text))
+        Ok(Self(text.into()))
     }
 
     /// The id as written.
@@ -180,7 +183,7 @@ macro_rules! name_text {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.as_str().into()
             }
         }
 
@@ -208,11 +211,18 @@ name_text!(ExerciseId);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AlertId {
     /// CAP `sender`.
-    pub sender: String,
+    pub sender: Arc<str>,
     /// CAP `identifier`.
-    pub identifier: String,
+    pub identifier: Arc<str>,
     /// The text of CAP `sent`.
-    pub sent: String,
+    pub sent: Arc<str>,
+}
+
+impl AlertId {
+    /// Of its three texts, as they stand in the message.
+    pub fn new(sender: impl Into<Arc<str>>, identifier: impl Into<Arc<str>>, sent: impl Into<Arc<str>>) -> Self {
+        Self { sender: sender.into(), identifier: identifier.into(), sent: sent.into() }
+    }
 }
 
 impl fmt::Display for AlertId {
@@ -228,7 +238,7 @@ impl FromStr for AlertId {
         let mut parts = text.split(',').map(str::trim);
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(sender), Some(identifier), Some(sent), None) if ![sender, identifier, sent].contains(&"") => {
-                Ok(Self { sender: sender.into(), identifier: identifier.into(), sent: sent.into() })
+                Ok(Self::new(sender, identifier, sent))
             }
             _ => Err(Error::new("alert id", text, "write it as sender,identifier,sent")),
         }

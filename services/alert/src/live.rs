@@ -385,7 +385,7 @@ mod tests {
     }
 
     fn names(ledger: &Ledger, hour: i64) -> Vec<String> {
-        ledger.in_force(at(hour)).map(|entry| entry.id.identifier.clone()).collect()
+        ledger.in_force(at(hour)).map(|entry| entry.id.identifier.to_string()).collect()
     }
 
     #[test]

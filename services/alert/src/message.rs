@@ -480,7 +480,7 @@ pub struct Alert {
 impl Alert {
     /// The identity of the message: sender, identifier and the text of `sent`.
     pub fn id(&self) -> AlertId {
-        AlertId { sender: self.sender.clone(), identifier: self.identifier.clone(), sent: self.sent.text().into() }
+        AlertId::new(self.sender.as_str(), self.identifier.as_str(), self.sent.text())
     }
 
     /// The messages it refers to; empty when there is no `references`.

@@ -123,11 +123,8 @@ fn alert() -> impl Strategy<Value = Alert> {
         option::of(text()),
     );
     let word = "[!-+\\--~]{1,8}";
-    let reference = (word, word, time()).prop_map(|(sender, identifier, sent)| AlertId {
-        sender,
-        identifier,
-        sent: sent.text().into(),
-    });
+    let reference =
+        (word, word, time()).prop_map(|(sender, identifier, sent)| AlertId::new(sender, identifier, sent.text()));
     let references = option::of(vec(reference, 0..4).prop_map(|ids| References::from_ids(&ids)));
     let groups = (option::of(text()), option::of(text()));
     let signature =

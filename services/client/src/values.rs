@@ -154,7 +154,7 @@ impl AlertRecord {
         let record = record.ok_or_else(|| one(missing("alert")))?;
         let alert = convert::alert_from_wire(record.alert.ok_or_else(|| one(missing("alert.alert")))?)?;
         let causes = record.causes.into_iter().map(|cause| Cause {
-            id: AlertId { sender: cause.sender, identifier: cause.identifier, sent: cause.sent },
+            id: AlertId::new(cause.sender, cause.identifier, cause.sent),
             origin: cause.origin,
             record_hash: hex::encode(&cause.record_hash),
         });
@@ -198,7 +198,7 @@ impl From<gateway::DeliveryReport> for Delivery {
         let failure =
             |count: gateway::FailureCount| (word(count.reason().as_str_name(), "FAILURE_REASON_"), count.count);
         Self {
-            id: AlertId { sender: report.sender, identifier: report.identifier, sent: report.sent },
+            id: AlertId::new(report.sender, report.identifier, report.sent),
             channel: report.channel,
             stages: report.stages.into_iter().map(stage).collect(),
             failures: report.failures.into_iter().map(failure).collect(),

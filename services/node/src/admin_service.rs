@@ -322,8 +322,8 @@ fn rules_to_wire(view: &RulesView) -> wire::ListRulesResponse {
         world: live.effect.world.to_string(),
         effect: live.effect.effect.clone(),
         target: live.effect.target.clone(),
-        identifier: live.message.identifier.clone(),
-        causes: live.causes.iter().map(|cause| cause.alert.identifier.clone()).collect(),
+        identifier: live.message.identifier.to_string(),
+        causes: live.causes.iter().map(|cause| cause.alert.identifier.to_string()).collect(),
         in_review: matches!(live.standing, campanile_rules::Standing::Review(_)),
         max: Some(timestamp_to_wire(live.until)),
     });

@@ -218,11 +218,7 @@ impl Derive for NodeRules {
 fn issued(body: &Body) -> Option<Issued> {
     let cause = |cause: &wire::Cause| {
         Some(campanile_rules::Cause {
-            alert: AlertId {
-                sender: cause.sender.clone(),
-                identifier: cause.identifier.clone(),
-                sent: cause.sent.clone(),
-            },
+            alert: AlertId::new(cause.sender.as_str(), cause.identifier.as_str(), cause.sent.as_str()),
             origin: cause.origin.parse().ok()?,
             hash: cause.record_hash.as_ref().try_into().ok()?,
         })
@@ -239,9 +235,9 @@ fn draft(effect: Effect, trigger: &Body) -> Draft {
     let cause = |cause: &campanile_rules::Cause| wire::Cause {
         record_hash: bytes::Bytes::copy_from_slice(&cause.hash),
         origin: cause.origin.to_string(),
-        sender: cause.alert.sender.clone(),
-        identifier: cause.alert.identifier.clone(),
-        sent: cause.alert.sent.clone(),
+        sender: cause.alert.sender.to_string(),
+        identifier: cause.alert.identifier.to_string(),
+        sent: cause.alert.sent.to_string(),
     };
     let root = effect.causes.first().map(|cause| &cause.alert);
     let status = effect.alert.status;

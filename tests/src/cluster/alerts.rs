@@ -69,7 +69,7 @@ impl Fire {
 
     /// The identity of the message.
     pub fn id(&self) -> AlertId {
-        AlertId { sender: self.sender.clone(), identifier: self.identifier.clone(), sent: time(self.sent) }
+        AlertId::new(self.sender.as_str(), self.identifier.as_str(), time(self.sent))
     }
 
     /// The message in XML.
