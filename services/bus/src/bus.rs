@@ -40,7 +40,7 @@ use crate::transport::Standing;
 use crate::verify;
 
 mod past;
-mod start;
+pub(crate) mod start;
 
 use past::Past;
 use start::{begin_epochs, check_keys};

@@ -14,17 +14,26 @@ pub(super) fn begin_epochs(
     now: Timestamp,
     surroundings: &dyn Surroundings,
 ) -> Result<(), campanile_log::Error> {
+    Lane::ALL.iter().try_for_each(|lane| {
+        let log = LogId::new(origin.to_string(), *lane);
+        begin_epoch(store, &log, now, surroundings)
+    })
+}
+
+/// Begins an epoch in one of our own logs, above all that are known of it.
+pub(crate) fn begin_epoch(
+    store: &dyn Store,
+    log: &LogId,
+    now: Timestamp,
+    surroundings: &dyn Surroundings,
+) -> Result<(), campanile_log::Error> {
     let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
-    for lane in Lane::ALL {
-        let log = LogId::new(origin.to_string(), lane);
-        let above = store.epochs(&log).iter().map(|tail| tail.epoch).max().unwrap_or_default();
-        let mut random = [0; 4];
-        surroundings.random(&mut random);
-        let epoch = campanile_log::epoch::next(now_ms, u32::from_le_bytes(random), above);
-        let epoch = if crate::mutant("epoch-not-renewed") { above + 1 } else { epoch };
-        store.begin_epoch(&log, epoch)?;
-    }
-    Ok(())
+    let above = store.epochs(log).iter().map(|tail| tail.epoch).max().unwrap_or_default();
+    let mut random = [0; 4];
+    surroundings.random(&mut random);
+    let epoch = campanile_log::epoch::next(now_ms, u32::from_le_bytes(random), above);
+    let epoch = if crate::mutant("epoch-not-renewed") { above + 1 } else { epoch };
+    store.begin_epoch(log, epoch)
 }
 
 /// Looks whether the roster lists this node with its keys, each for its use.

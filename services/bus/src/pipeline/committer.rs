@@ -1,6 +1,6 @@
 //! What commits: it takes what waits, has a [`Turn`] made of it, and answers when the disk has. A thread or a task.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::{
     DEFERRED_MAX, DERIVE_PREFIX, EVALUATED_ROW, Parts, PublishError, Published, Queues, RETURNED_ROW, Shared,
     StartError, Stored, Waiting, read_rows, reopen,
 };
+use crate::bus::start;
 use crate::current::Current;
 use crate::derive::Arrival;
 use crate::tails::Tails;
@@ -203,7 +204,8 @@ impl Committer {
                 for answer in answers {
                     send(answer);
                 }
-                After::Next
+                let returned = arrivals.iter().filter(|arrival| arrival.returned).map(|arrival| &arrival.entry);
+                self.rise_above(returned.map(|entry| (entry.log.clone(), entry.position.epoch)).collect())
             }
             Err(failure) => self.refuse(failure, answers),
         };
@@ -214,10 +216,26 @@ impl Committer {
         after
     }
 
+    /// Begins a higher epoch where the highest one held has come back to us: under a clock that has gone back, the one
+    /// begun at the start may lie below it, and nothing more could be written.
+    fn rise_above(&self, returned: BTreeSet<(LogId, u64)>) -> After {
+        let Parts { store, clock, surroundings, .. } = &self.parts;
+        let is_highest = |(log, epoch): &&(LogId, u64)| store.tail(log).is_some_and(|tail| tail.epoch == *epoch);
+        for (log, _) in returned.iter().filter(is_highest) {
+            if let Err(error) = start::begin_epoch(store.as_ref(), log, clock.now(), surroundings.as_ref()) {
+                error!(error = %chain_of(&error), "No higher epoch could be begun; the node must end");
+                return After::Failed;
+            }
+        }
+        After::Next
+    }
+
     fn refuse(&mut self, failure: campanile_log::Error, answers: Vec<Answer>) -> After {
         self.parts.metrics.commits_failed.inc();
         let refusal = match &failure {
             campanile_log::Error::Full { .. } => PublishError::Full,
+            // What came back with it in one commit comes again by itself, and a higher epoch after it.
+            campanile_log::Error::EpochNotAbove { .. } => PublishError::Overloaded,
             _ => PublishError::Failed,
         };
         warn!(error = %failure, "A commit failed");
