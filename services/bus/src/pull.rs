@@ -486,6 +486,7 @@ impl Task {
             returned: 0,
             return_at: None,
             is_complete: false,
+            told: None,
         }
         .run(messages)
         .await;

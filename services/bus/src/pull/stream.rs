@@ -60,6 +60,8 @@ pub(super) struct Stream<'t> {
     pub(super) return_at: Option<Instant>,
     /// The holder has just told that this is all.
     pub(super) is_complete: bool,
+    /// Where the log ends with it, as it told last.
+    pub(super) told: Option<Position>,
 }
 
 impl Stream<'_> {
@@ -71,6 +73,10 @@ impl Stream<'_> {
         loop {
             if self.is_complete && self.in_flight.is_empty() {
                 self.is_complete = false;
+                if self.is_short() {
+                    // Nothing else would bring it: the holder believes, or pretends, that we have it.
+                    return End::Distrusted("the holder has left records out that it says it has sent".into());
+                }
                 self.task.pullers.answered(&self.task.log, self.holder, true);
                 if own {
                     return End::Recovered;
@@ -112,6 +118,11 @@ impl Stream<'_> {
                 () = &mut wake, if !self.by_origin && !own => return End::InOrder,
             }
         }
+    }
+
+    /// What the holder told of its end has not come, though nothing of it is under way.
+    fn is_short(&self) -> bool {
+        self.told.is_some_and(|told| self.task.tail().is_none_or(|held| held.place() < told.place()))
     }
 
     async fn take(&mut self, message: wire::PullResponse) -> Option<End> {
@@ -238,6 +249,7 @@ impl Stream<'_> {
         };
         self.task.pullers.view(log, |view| view.seen = seen);
         self.is_complete = bookmark.complete || seen.is_none();
+        self.told = seen;
         let behind = seen.is_some_and(|seen| self.task.tail().is_none_or(|held| held.place() < seen.place()));
         let label = OriginLabel { origin: log.origin.to_string(), lane: log.lane.as_str().into() };
         let lag = if behind { self.lag(&bookmark) } else { 0.0 };
@@ -294,16 +306,23 @@ impl Stream<'_> {
             return Err(if newest < number { NoRoster::Unknown } else { NoRoster::Failed(far) });
         }
         for number in from + 1..=number {
-            let response = match self.get_roster(Some(number)).await {
-                Err(NoRoster::Unknown) if self.get_roster(None).await?.number >= number => {
-                    return Err(NoRoster::Failed(format!("{} does not hold roster {number} any more", self.holder)));
-                }
-                response => response?,
-            };
-            let offered = self.task.parts.roster.offer(&response.envelope);
-            offered.map_err(|error| NoRoster::Failed(error.to_string()))?;
+            match self.get_roster(Some(number)).await {
+                Ok(response) => self.offer(&response)?,
+                // It went past this one itself, from an older to a newer; what it has is signed by whom we believe.
+                Err(NoRoster::Unknown) if self.get_roster(None).await?.number >= number => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.task.parts.roster.current().number < number {
+            let newest = self.get_roster(None).await?;
+            self.offer(&newest)?;
         }
         Ok(())
+    }
+
+    fn offer(&self, response: &wire::GetRosterResponse) -> Result<(), NoRoster> {
+        let offered = self.task.parts.roster.offer(&response.envelope);
+        offered.map(drop).map_err(|error| NoRoster::Failed(error.to_string()))
     }
 
     async fn get_roster(&mut self, number: Option<u64>) -> Result<wire::GetRosterResponse, NoRoster> {
