@@ -10,6 +10,7 @@ use campanile_discovery::keys::SigningKey;
 use campanile_log::{Hash, Lane, LogId, Standing};
 use campanile_proto::bus::v1 as wire;
 use campanile_tests::cluster::alerts::Fire;
+use campanile_tests::cluster::hostile::Hostile;
 use campanile_tests::cluster::{LIMIT, wait_for};
 use prost::Message as _;
 
@@ -212,6 +213,36 @@ async fn r1_a_relay_that_alters_leaves_out_or_makes_up_is_passed_by_for_another_
         assert_eq!((&held.entry.header, &held.entry.body), (&truth.entry.header, &truth.entry.body));
         assert_eq!(held.entry.signatures, truth.entry.signatures);
     }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_a_record_in_a_newer_schema_goes_through_an_older_relay_bit_for_bit() {
+    let builder = harbour_view().away("fsd/node-1").away("had/node-1").away("hko/node-1").away("isd/gateway-1");
+    let mut cluster = builder.start().await.unwrap();
+    let edb = cluster.bus("edb/node-1").unwrap();
+    let fsd = Hostile::start(&cluster, "fsd/node-1", "edb/node-1").await.unwrap();
+    let now = cluster.time.now();
+    let fire = Fire::new("newer", now, HARBOUR_VIEW);
+    let sealed = fsd.seal(&crate::words::draft(&fire), Lane::Urgent, now, &fsd.live);
+    // Its author's schema knows a field that ours does not, and its signature covers it.
+    let header = again(&sealed.header);
+    let signatures = record::signatures_to_wire(&[fsd.live.sign(record::PAYLOAD_TYPE, &header)]);
+    fsd.push(Lane::Urgent, wire::Record { header: header.clone(), signatures, ..sealed });
+    fsd.lure(&cluster, "edb/node-1").unwrap();
+    let log = LogId::new("fsd/node-1", Lane::Urgent);
+    wait_for("the fire at edb", LIMIT, || async { Ok((!log_of(&edb, &log).await.is_empty()).then_some(())) })
+        .await
+        .unwrap();
+
+    // Its author is gone; whoever comes now has it from the relay alone.
+    fsd.stop();
+    cluster.start("had/node-1").await.unwrap();
+    let had = cluster.bus("had/node-1").unwrap();
+    let held = wait_for("the fire at had", LIMIT, || async { Ok(log_of(&had, &log).await.into_iter().next()) });
+    let held = held.await.unwrap();
+    assert_eq!(held.entry.header, header);
+    assert_eq!(held.entry.standing, Standing::Counted);
     cluster.shutdown().await;
 }
 

@@ -49,6 +49,13 @@ const CAUGHT_BY: &[(&str, &str, &str, Option<&str>)] = &[
     ),
     ("position-apart-from-effects", "simulation", "t1_a_crash_between_a_fire_and_its_effects_loses_none", None),
     ("synchronous-off", "chaos", "disks::l1_l2_t1_power_cuts_lose_nothing_acknowledged_and_leave_no_half_effect", None),
+    (
+        "re-encode-on-relay",
+        "adversaries",
+        "relay::r1_a_record_in_a_newer_schema_goes_through_an_older_relay_bit_for_bit",
+        None,
+    ),
+    ("no-require-leader", "etcd", "a_watch_at_a_member_without_a_leader_is_given_up_and_nobody_is_forgotten", None),
     ("anyone-may-cancel", "e2e", "refusals::another_departments_alert_is_not_ones_own_to_cancel_or_update", None),
     ("status-not-read", "campanile_gateway", "board::tests::t3_an_exercise_has_a_board_of_its_own_or_none", None),
 ];

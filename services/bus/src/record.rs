@@ -472,7 +472,13 @@ pub fn signatures_as_stored(signatures: &[wire::Signature]) -> Bytes {
 /// A stored entry as it goes over the wire, with its body or without.
 pub fn to_wire(entry: &Entry, with_body: bool) -> wire::Record {
     let signatures = wire::Record::decode(entry.signatures.clone()).map(|holder| holder.signatures).unwrap_or_default();
-    wire::Record { header: entry.header.clone(), body: entry.body.clone().filter(|_| with_body), signatures }
+    let header = if crate::mutant("re-encode-on-relay") {
+        let decoded = wire::RecordHeader::decode(entry.header.clone());
+        decoded.map_or_else(|_| entry.header.clone(), |header| header.encode_to_vec().into())
+    } else {
+        entry.header.clone()
+    };
+    wire::Record { header, body: entry.body.clone().filter(|_| with_body), signatures }
 }
 
 /// A position on the wire.

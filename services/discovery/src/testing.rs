@@ -47,6 +47,9 @@ pub struct EtcdServer {
     client_port: u16,
     peer_port: u16,
     health_port: u16,
+    name: String,
+    /// The members of its cluster, `NAME=URL` of each.
+    cluster: String,
     tls: Option<ServerTls>,
     child: Option<Child>,
 }
@@ -91,7 +94,35 @@ impl EtcdServer {
         };
         let (client_port, peer_port, health_port) = (free_port()?, free_port()?, free_port()?);
         let folder = tempfile::tempdir()?;
-        Ok(Some(Self { program, folder, data: 0, client_port, peer_port, health_port, tls: None, child: None }))
+        let name = "default".to_owned();
+        let cluster = format!("{name}=http://127.0.0.1:{peer_port}");
+        let (tls, child) = (None, None);
+        Ok(Some(Self { program, folder, data: 0, client_port, peer_port, health_port, name, cluster, tls, child }))
+    }
+
+    /// Starts three servers as one cluster, and waits until each answers. `None` when etcd is not installed.
+    ///
+    /// # Errors
+    /// [`Error`] when they do not start, or are missing where they are required.
+    pub fn start_three(version: EtcdVersion) -> Result<Option<[Self; 3]>, Error> {
+        let (Some(a), Some(b), Some(c)) = (Self::prepare(version)?, Self::prepare(version)?, Self::prepare(version)?)
+        else {
+            return Ok(None);
+        };
+        let mut servers = [a, b, c];
+        for (number, server) in servers.iter_mut().enumerate() {
+            server.name = format!("etcd-{number}");
+        }
+        let member = |server: &Self| format!("{}=http://127.0.0.1:{}", server.name, server.peer_port);
+        let cluster = servers.iter().map(member).collect::<Vec<_>>().join(",");
+        for server in &mut servers {
+            server.cluster.clone_from(&cluster);
+            server.spawn()?;
+        }
+        for server in &mut servers {
+            server.answers()?;
+        }
+        Ok(Some(servers))
     }
 
     /// Makes the server speak TLS from its next start on.
@@ -124,6 +155,11 @@ impl EtcdServer {
     /// # Errors
     /// [`Error`] when it does not start.
     pub fn start_again(&mut self) -> Result<(), Error> {
+        self.spawn()?;
+        self.answers()
+    }
+
+    fn spawn(&mut self) -> Result<(), Error> {
         let data = self.folder.path().join(format!("data-{}", self.data));
         let log = std::fs::File::create(self.folder.path().join("log"))?;
         let (client, peer) = (self.url(), format!("http://127.0.0.1:{}", self.peer_port));
@@ -137,11 +173,11 @@ impl EtcdServer {
         command
             .args(["-c", &script])
             .arg(&self.program)
-            .args(["--name", "default", "--data-dir"])
+            .args(["--name", &self.name, "--data-dir"])
             .arg(&data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}"), "--log-level", "warn"])
+            .args(["--initial-cluster", &self.cluster, "--log-level", "warn"])
             .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{}", self.health_port)])
             .env("DATA", &data)
             .stdin(Stdio::null())
@@ -152,6 +188,10 @@ impl EtcdServer {
             command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
         }
         self.child = Some(command.spawn()?);
+        Ok(())
+    }
+
+    fn answers(&mut self) -> Result<(), Error> {
         let begun = Instant::now();
         while begun.elapsed() < START_MAX {
             if healthy(self.health_port) {

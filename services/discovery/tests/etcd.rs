@@ -171,6 +171,20 @@ async fn changes_and_compaction_during_an_outage_of_the_watcher_are_caught_up_wi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_at_a_member_without_a_leader_is_given_up_and_nobody_is_forgotten() {
+    let Some(mut servers) = EtcdServer::start_three(EtcdVersion::V34).unwrap() else { return };
+    let pair = settled(&servers[0].url()).await;
+    assert_eq!(pair.watcher.directory().health().last_error, None);
+    // The member that is left goes on answering pings and requests for progress: it says nothing, and nothing is wrong.
+    servers[1].kill().unwrap();
+    servers[2].kill().unwrap();
+    wait_for("notice", HEAL * 2, || pair.watcher.directory().health().last_error.is_some()).await;
+    assert!(pair.knows_address());
+    servers[1].start_again().unwrap();
+    pair.healed(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_is_revoked_and_a_key_that_is_deleted_come_back() {
     let Some(server) = EtcdServer::start(EtcdVersion::V35).unwrap() else { return };
     let pair = settled(&server.url()).await;

@@ -25,6 +25,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("position-apart-from-effects", "evaluation is said to have come further than its effects"),
     ("epoch-not-renewed", "a start takes the next number as its epoch, which an earlier life may have had"),
     ("rule-fires-on-replay", "what comes back of our own after a loss is evaluated as if it were new"),
+    ("re-encode-on-relay", "a record is decoded and encoded again before it is passed on"),
+    ("no-require-leader", "a member of etcd that has lost its leader is watched on as if it had news"),
     ("status-not-read", "a gateway shows a drill on the live board"),
     ("expiry-at-queueing-only", "expiry and end are not looked at again before a hand-over"),
 ];

@@ -203,7 +203,7 @@ impl Shared {
             .with_connect_timeout(self.timeout())
             .with_keep_alive(PING.0, PING.1)
             .with_keep_alive_while_idle(false)
-            .with_require_leader(true)
+            .with_require_leader(!crate::mutant("no-require-leader"))
             .with_auto_token_refresh(true);
         let read = |path: &PathBuf| {
             read_bounded(path, FILE_BYTES_MAX)
