@@ -33,6 +33,12 @@ impl Held {
     fn is_closure(&self) -> bool {
         self.body.rule.as_ref().is_some_and(|rule| rule.id == FIRE_RULE)
     }
+
+    /// The Cancel that an officer of edb has published.
+    fn officers_cancel(&self) -> Option<&Alert> {
+        let own = self.header.origin.department().as_str() == "edb" && self.body.rule.is_none();
+        self.alert().filter(|alert| own && alert.msg_type == MessageType::Cancel)
+    }
 }
 
 fn held(store: &MemoryStore) -> Vec<Held> {
@@ -120,9 +126,13 @@ pub(crate) fn judge(store: &MemoryStore, in_force: &BTreeSet<Target>) -> Vec<Str
     // Whoever was asked has answered by now.
     expected.must.extend(expected.fires.values().flatten().cloned());
     let mut closed: BTreeMap<Target, Closed> = BTreeMap::new();
-    for closure in all.iter().filter(|held| held.is_closure()) {
-        for site in &closure.body.classification.sites {
-            closed.entry((closure.header.world.clone(), site.clone())).or_default().take(closure);
+    for held in &all {
+        if held.is_closure() {
+            for site in &held.body.classification.sites {
+                closed.entry((held.header.world.clone(), site.clone())).or_default().take(held);
+            }
+        } else if let Some(alert) = held.officers_cancel() {
+            closed.values_mut().for_each(|closed| closed.end(alert));
         }
     }
     let mut faults = Vec::new();
@@ -130,7 +140,7 @@ pub(crate) fn judge(store: &MemoryStore, in_force: &BTreeSet<Target>) -> Vec<Str
         faults.push(format!("T1: a fire burns beside {site} of world {world}, and it was never closed"));
     }
     for (target @ (world, site), closed) in &closed {
-        if closed.times != 1 {
+        if closed.times == 0 || closed.times > 1 + closed.ended {
             faults.push(format!("T1: {site} of world {world} was closed {} times", closed.times));
         }
         if !closed.is_over && !in_force.contains(target) {
@@ -148,6 +158,8 @@ pub(crate) fn judge(store: &MemoryStore, in_force: &BTreeSet<Target>) -> Vec<Str
 struct Closed {
     /// How many times it was closed by the rules knowing what had come to them.
     times: usize,
+    /// How many times an officer has ended that; each time a new fire may close it again.
+    ended: usize,
     ids: BTreeSet<String>,
     epoch: u64,
     /// The last message was that it is open again.
@@ -159,11 +171,19 @@ impl Closed {
         let Some(alert) = closure.alert() else { return };
         // What only an unreachable node held, when the disk was lost, comes back after the site was closed anew: below.
         let is_late = closure.header.epoch < self.epoch;
-        if alert.msg_type == MessageType::Alert && self.ids.insert(alert.id().to_string()) && !is_late {
+        if self.ids.insert(alert.id().to_string()) && alert.msg_type == MessageType::Alert && !is_late {
             self.times += 1;
         }
         self.epoch = self.epoch.max(closure.header.epoch);
         self.is_over = alert.msg_type == MessageType::Cancel;
+    }
+
+    /// An officer has cancelled something: perhaps this.
+    fn end(&mut self, cancel: &Alert) {
+        if cancel.referenced().iter().any(|id| self.ids.contains(&id.to_string())) {
+            self.ended += 1;
+            self.is_over = true;
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use campanile_log::{
 use parking_lot::Mutex;
 
 use crate::federation::origin;
+use crate::governance::Governance;
+use crate::lies::Lies;
 use crate::node::Node;
 use crate::trace::Trace;
 
@@ -23,10 +25,12 @@ use crate::trace::Trace;
 type Place = (LogId, u64, u64);
 
 /// The accounts of a run.
-#[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) trace: Trace,
     books: Mutex<Books>,
+    /// What was said on purpose that is not so.
+    lies: Arc<Lies>,
+    governance: Arc<Mutex<Governance>>,
 }
 
 #[derive(Default)]
@@ -61,6 +65,10 @@ pub(crate) struct Acked {
 }
 
 impl Ledger {
+    pub(crate) fn new(lies: Arc<Lies>, governance: Arc<Mutex<Governance>>) -> Self {
+        Self { trace: Trace::default(), books: Mutex::default(), lies, governance }
+    }
+
     /// What was found wrong so far.
     pub(crate) fn faults(&self) -> Vec<String> {
         self.books.lock().faults.clone()
@@ -86,7 +94,9 @@ impl Ledger {
         let owed = self.books.lock().owed.clone();
         for node in nodes {
             let store = node.look();
-            for (log, position) in owed.get(&node.department).into_iter().flatten() {
+            let forked = self.lies.forked();
+            let owed = owed.get(&node.department).into_iter().flatten();
+            for (log, position) in owed.filter(|(log, _)| forked.as_ref() != Some(log)) {
                 let held = store.get(log, position.epoch, position.seq).unwrap();
                 if held.is_none_or(|entry| entry.position.hash != position.hash) {
                     self.fault(format!("L1: {log} {position} was held by others and did not come back"));
@@ -108,8 +118,9 @@ impl Ledger {
         };
         self.trace.note(node, format_args!("stored {log} {place} {standing}"));
         let mut books = self.books.lock();
-        let faults = books.enter(node, entry);
+        let mut faults = books.enter(node, entry, &self.lies);
         drop(books);
+        faults.extend(unentitled(node, entry, &self.governance.lock()));
         for fault in faults {
             self.fault(fault);
         }
@@ -140,6 +151,26 @@ impl Ledger {
         }
     }
 
+    /// Looks at what a node holds against others: evidence stands against nobody but who has signed two contents.
+    pub(crate) fn inspect_evidence(&self, node: &Node) {
+        let forked = self.lies.forked();
+        let evidence = node.look().evidence().unwrap();
+        for evidence in evidence.iter().filter(|evidence| Some(&evidence.log) != forked.as_ref()) {
+            self.fault(format!("L3: {} is accused at {} of what it did not do", evidence.log, node.department));
+        }
+    }
+
+    /// Whether a node holds another branch of a log than its author, and no proof of that.
+    pub(crate) fn lacks_proof(&self, node: &Node, author: &Node, log: &LogId) -> bool {
+        let (held, true_one) = (node.look(), author.look());
+        let is_other = |entry: &Entry| {
+            let truth = true_one.get(log, entry.position.epoch, entry.position.seq).unwrap();
+            truth.is_some_and(|truth| truth.position.hash != entry.position.hash)
+        };
+        held.read(log, None, usize::MAX, usize::MAX).unwrap().iter().any(is_other)
+            && !held.evidence().unwrap().iter().any(|evidence| evidence.log == *log)
+    }
+
     /// Looks at a node's disk: every log of it is whole, and nothing acknowledged is missing from its own.
     pub(crate) fn inspect(&self, department: &str, disk: &Disk) {
         let store = MemoryStore::look(disk);
@@ -165,8 +196,29 @@ impl Ledger {
     }
 }
 
+/// S1: what a receiver counts was signed with a key that governance has listed, under a roster that gave the right.
+fn unentitled(node: &str, entry: &Entry, governance: &Governance) -> Option<String> {
+    let own = *entry.log.origin == *origin(node).to_string();
+    if own || entry.standing != Standing::Counted {
+        return None;
+    }
+    let (log, position) = (&entry.log, entry.position);
+    let header = record::open_header(&entry.header).ok()?;
+    if !governance.knows(&header.key_id) || header.roster > governance.number() {
+        return Some(format!("S1: {log} {position} counts at {node}, and no roster lists its key"));
+    }
+    if governance.may_report(header.roster, header.origin.department().as_str()) {
+        return None;
+    }
+    let body = record::open_body(&header, entry.body.as_ref()?).ok()?;
+    let is_fire = body.classification.event.as_deref() == Some("fire");
+    let says = matches!(&body.content, Content::Alert { alert, .. } if !alert.infos.is_empty());
+    (is_fire && says)
+        .then(|| format!("S1: the fire {log} {position} counts at {node}, and its author has no right to it"))
+}
+
 impl Books {
-    fn enter(&mut self, node: &str, entry: &Entry) -> Vec<String> {
+    fn enter(&mut self, node: &str, entry: &Entry, lies: &Lies) -> Vec<String> {
         let (log, position) = (&entry.log, entry.position);
         let department = log.origin.split('/').next().unwrap_or_default().to_owned();
         let place = (log.clone(), position.epoch, position.seq);
@@ -174,7 +226,9 @@ impl Books {
         let mut faults = Vec::new();
         match self.born.get(&place) {
             Some(born) => {
-                if born.header != entry.header {
+                if born.header != entry.header && lies.is_branch(log, position.place(), &entry.header) {
+                    // Nobody can tell which of two records with a good signature came first.
+                } else if born.header != entry.header {
                     let letter = if own { "L3" } else { "R1" };
                     faults.push(format!("{letter}: {log} {position} at {node} is not what stands in the origin's log"));
                 } else if entry.body.is_some() && entry.body != born.body || entry.signatures != born.signatures {

@@ -12,7 +12,9 @@
 mod closures;
 mod faults;
 mod federation;
+mod governance;
 mod ledger;
+mod lies;
 mod node;
 mod run;
 mod surroundings;
@@ -153,6 +155,18 @@ fn t1_t4_rules_whose_disk_is_gone_close_nothing_twice_and_manage_what_they_had_c
 #[test]
 fn l3_a_node_set_back_by_a_start_uses_no_position_twice() {
     let faults = run::scenarios::set_back_by_a_start();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn l1_a_node_whose_clock_went_back_writes_above_its_lost_log_when_that_has_come_back() {
+    let faults = run::scenarios::lose_disk_and_time();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn r4_a_record_under_a_roster_whose_holder_passed_the_one_before_it_over_is_taken_all_the_same() {
+    let faults = run::scenarios::pass_a_roster_over();
     assert!(faults.is_empty(), "{faults:#?}");
 }
 

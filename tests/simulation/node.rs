@@ -5,25 +5,33 @@ use std::sync::{Arc, Weak};
 use campanile_alert::{Alert, Clock, DepartmentId, ExerciseId, vocabulary};
 use campanile_bus::record::Draft;
 use campanile_bus::{Bus, Derive, Options, Published, Submission};
-use campanile_discovery::{Members, MembersConfig, MemoryHub, TlsMaterial};
+use campanile_discovery::{Members, MembersConfig, MemoryHub, RosterHandle, TlsMaterial};
 use campanile_log::Store;
 use campanile_log::memory::{Disk, Fault, MemoryStore};
 use campanile_node::rules::{NodeRules, RulesView};
+use campanile_rules::Pack;
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 
 use crate::federation::{FEDERATION, Setting, keys, origin};
+use crate::governance::Governance;
 use crate::ledger::{Ledger, Watched};
+use crate::lies::Lies;
 use crate::surroundings::{SimClock, Simulated};
 use crate::wire;
 
 /// What a client wants of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum Wish {
-    Publish { alert: Arc<Alert>, exercise: Option<ExerciseId> },
+    Publish {
+        alert: Arc<Alert>,
+        exercise: Option<ExerciseId>,
+    },
     Record(Box<Draft>),
+    /// It is to sign with its keys of that generation from now on.
+    Keys(u32),
 }
 
 /// A wish on its way.
@@ -51,8 +59,11 @@ pub(crate) struct Refusal {
 /// What all nodes of a run share.
 pub(crate) struct Shared {
     pub(crate) seed: u64,
-    pub(crate) roster: Arc<[u8]>,
     pub(crate) hub: MemoryHub,
+    pub(crate) lies: Arc<Lies>,
+    pub(crate) governance: Arc<Mutex<Governance>>,
+    /// The rules of edb and had make a circle.
+    pub(crate) has_circle: bool,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) answers: Mutex<Vec<Answer>>,
 }
@@ -62,6 +73,12 @@ pub(crate) struct Node {
     pub(crate) department: String,
     pub(crate) clock: Arc<SimClock>,
     pub(crate) disk: Mutex<Disk>,
+    /// The roster in its configuration; absent until the department has joined.
+    configured: Mutex<Option<Arc<[u8]>>>,
+    /// The rosters that it has accepted since.
+    accepted: Arc<Mutex<Vec<Arc<[u8]>>>>,
+    /// Which of its live keys it signs with.
+    generation: Mutex<u32>,
     index: u64,
     starts: Mutex<u64>,
     shared: Arc<Shared>,
@@ -73,6 +90,7 @@ pub(crate) struct Node {
 struct Process {
     calls: mpsc::Sender<Call>,
     store: Weak<Watched>,
+    roster: RosterHandle,
     rules: Option<Arc<Mutex<RulesView>>>,
 }
 
@@ -82,6 +100,9 @@ impl Node {
             department: department.into(),
             clock: Arc::new(clock),
             disk: Mutex::default(),
+            configured: Mutex::default(),
+            accepted: Arc::default(),
+            generation: Mutex::default(),
             index: index as u64,
             starts: Mutex::new(0),
             shared: Arc::clone(shared),
@@ -93,6 +114,9 @@ impl Node {
     /// Runs the node until its disk fails; a crash ends it anywhere.
     pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
         let (setting, shared) = (Setting::shared(), &self.shared);
+        let configured = self.configured.lock().clone();
+        // A department that has not joined has no node yet.
+        let Some(configured) = configured else { return std::future::pending().await };
         let life = {
             let mut starts = self.starts.lock();
             *starts += 1;
@@ -103,7 +127,8 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let inner = MemoryStore::open(&self.disk.lock())?;
         let store = Arc::new(Watched { inner, node: self.department.clone(), ledger: Arc::clone(&shared.ledger) });
-        let roster = setting.open_roster(&shared.roster);
+        let roster = setting.open_roster(&configured, &self.accepted.lock());
+        tokio::spawn(keep_rosters(roster.clone(), Arc::clone(&self.accepted)));
         let material = TlsMaterial::new(setting.identity(&self.department), roster.clone(), Arc::clone(&clock))?;
         let members = Members::start(MembersConfig {
             directory: Arc::new(shared.hub.join()),
@@ -111,8 +136,9 @@ impl Node {
             cache: None,
             clock: Arc::clone(&clock),
         });
-        let rules = (self.department == "edb").then(|| fire_rules(&roster));
+        let rules = rules(&self.department, shared.has_circle, &roster);
         let view = rules.as_ref().map(NodeRules::view);
+        let signing = keys(&self.department, *self.generation.lock());
         let bus = Bus::open_within(
             surroundings,
             Options {
@@ -120,9 +146,9 @@ impl Node {
                 origin: origin(&self.department),
                 clock,
                 store: Arc::clone(&store) as Arc<dyn Store>,
-                roster,
+                roster: roster.clone(),
                 material,
-                keys: keys(&self.department),
+                keys: signing,
                 members,
                 instance: format!("{}-{life}", self.department),
                 addresses: vec![self.department.clone()],
@@ -132,9 +158,9 @@ impl Node {
             },
         )
         .await?;
-        wire::serve(bus.peer_service()).await?;
+        wire::serve(bus.peer_service(), self.department.clone(), Arc::clone(&shared.lies)).await?;
         let (calls, mut waiting) = mpsc::channel(1_024);
-        *self.process.lock() = Some(Process { calls, store: Arc::downgrade(&store), rules: view });
+        *self.process.lock() = Some(Process { calls, store: Arc::downgrade(&store), roster, rules: view });
         drop(store);
         shared.ledger.trace.note(&self.department, format_args!("is up, life {life}"));
         let mut failed = bus.failed();
@@ -144,6 +170,10 @@ impl Node {
                 _ = failed.wait_for(|failed| *failed) => break,
                 call = waiting.recv() => {
                     let Some(call) = call else { break };
+                    if let Wish::Keys(generation) = call.wish {
+                        bus.set_keys(keys(&self.department, generation));
+                        continue;
+                    }
                     tokio::spawn(answer(Arc::clone(shared), bus.clone(), call));
                 }
             }
@@ -153,6 +183,42 @@ impl Node {
         *self.has_failed.lock() = true;
         // The process is gone when the run looks.
         std::future::pending().await
+    }
+
+    /// Gives it its first roster: from now on it can be started.
+    pub(crate) fn configure(&self, roster: Arc<[u8]>) {
+        *self.configured.lock() = Some(roster);
+    }
+
+    pub(crate) fn has_joined(&self) -> bool {
+        self.configured.lock().is_some()
+    }
+
+    /// An officer of it hands it a roster, running or not.
+    pub(crate) fn hand_over(&self, roster: &Arc<[u8]>) {
+        self.accepted.lock().push(Arc::clone(roster));
+        if let Some(process) = self.process.lock().as_ref() {
+            process.roster.offer(roster).unwrap();
+        }
+    }
+
+    /// The number of the roster in force in the running process.
+    pub(crate) fn roster(&self) -> Option<u64> {
+        self.process.lock().as_ref().map(|process| process.roster.current().number)
+    }
+
+    /// It signs with its next live key from now on, and over every start.
+    pub(crate) fn change_key(&self) -> u32 {
+        let mut generation = self.generation.lock();
+        *generation += 1;
+        let call = Call { intent: usize::MAX, attempt: 0, wish: Wish::Keys(*generation) };
+        // One that is down takes it with its next start.
+        let _is_up = self.call(call);
+        *generation
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        *self.generation.lock()
     }
 
     /// Whether the process has ended by itself; asked once.
@@ -213,6 +279,7 @@ async fn answer(shared: Arc<Shared>, bus: Bus, call: Call) {
                 Refusal { reason: error.to_string(), again }
             })
         }
+        Wish::Keys(_) => return,
         Wish::Record(draft) => {
             bus.record(*draft).await.map_err(|error| Refusal { reason: error.to_string(), again: error.is_retryable() })
         }
@@ -220,19 +287,61 @@ async fn answer(shared: Arc<Shared>, bus: Bus, call: Call) {
     shared.answers.lock().push(Answer { intent: call.intent, attempt: call.attempt, result });
 }
 
-/// The shipped pack of edb over the shipped sites, read once a process.
-fn fire_rules(roster: &campanile_discovery::RosterHandle) -> NodeRules {
-    let pack = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/rules/packs/edb-fire.rules.yaml");
-    let text = std::fs::read_to_string(&pack).unwrap();
-    let (pack_read, _) = campanile_rules::Pack::parse(&text).unwrap();
-    let mut data = campanile_rules::DataSets::new();
-    for (name, reference) in &pack_read.data {
-        let bytes = std::fs::read(pack.parent().unwrap().join(&reference.file)).unwrap();
-        let format = campanile_rules::Format::of_file(&reference.file).unwrap();
-        let set = campanile_rules::DataSet::parse(name, format, &bytes, &reference.rows).unwrap();
-        data.insert(name.clone(), set);
+/// Keeps every roster that comes into force.
+async fn keep_rosters(roster: RosterHandle, accepted: Arc<Mutex<Vec<Arc<[u8]>>>>) {
+    let mut changed = roster.subscribe();
+    while changed.changed().await.is_ok() {
+        accepted.lock().push(roster.current().envelope().into());
     }
-    let options = campanile_rules::Options { sender: "edb@campanile.test".into() };
-    let department = DepartmentId::try_new("edb").unwrap();
-    NodeRules::new(department, vec![pack_read], data, options, roster.clone()).unwrap()
+}
+
+/// Two rules of edb and two of had that lead to each other: what each issues is a cause of the other's.
+const CIRCLE: [(&str, &str, &str, &str); 4] = [
+    ("edb", "edb.circle.fire", "fire", "class-suspension"),
+    ("edb", "edb.circle.shelter", "shelter-open", "class-suspension"),
+    ("had", "had.circle.fire", "fire", "shelter-open"),
+    ("had", "had.circle.closure", "class-suspension", "shelter-open"),
+];
+
+/// A pack of the rules of a department that belong to the circle.
+fn circle_of(department: &str) -> Pack {
+    let rules = CIRCLE.iter().filter(|(owner, ..)| *owner == department).map(|(_, rule, cause, effect)| {
+        format!(
+            "- rule: {rule}\n  title: {{en: circle, zh-Hant: 圓}}\n  source: [{{text: a simulation}}]\n  cause: {{event: \
+             {cause}, from: [fsd, edb, had]}}\n  then: {{issue: {effect}, severity: Severe, area: cause.area, text: \
+             t}}\n  approve: {{need: 0, reason: a simulation}}\n  until: {{cause: ends, then: cancel, max: 12h}}\n"
+        )
+    });
+    let text = format!(
+        "pack: {department}-circle\nowner: {department}\nvocabulary: alert-v1\ntexts:\n  t:\n    zh-Hant: {{headline: 一, \
+         instruction: 二, retract: 三}}\n    en: {{headline: a, instruction: b, retract: c}}\nrules:\n{}",
+        rules.collect::<String>()
+    );
+    Pack::parse(&text).unwrap().0
+}
+
+/// The rules of a department: the shipped pack of edb over the shipped sites, and what belongs to the circle.
+fn rules(department: &str, has_circle: bool, roster: &RosterHandle) -> Option<NodeRules> {
+    let mut packs = Vec::new();
+    let mut data = campanile_rules::DataSets::new();
+    if department == "edb" {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/rules/packs/edb-fire.rules.yaml");
+        let (pack, _) = Pack::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for (name, reference) in &pack.data {
+            let bytes = std::fs::read(path.parent().unwrap().join(&reference.file)).unwrap();
+            let format = campanile_rules::Format::of_file(&reference.file).unwrap();
+            let set = campanile_rules::DataSet::parse(name, format, &bytes, &reference.rows).unwrap();
+            data.insert(name.clone(), set);
+        }
+        packs.push(pack);
+    }
+    if has_circle && ["edb", "had"].contains(&department) {
+        packs.push(circle_of(department));
+    }
+    if packs.is_empty() {
+        return None;
+    }
+    let options = campanile_rules::Options { sender: format!("{department}@campanile.test") };
+    let department = DepartmentId::try_new(department).unwrap();
+    Some(NodeRules::new(department, packs, data, options, roster.clone()).unwrap())
 }

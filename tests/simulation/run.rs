@@ -18,8 +18,10 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::closures;
 use crate::faults::Faults;
-use crate::federation::{DEPARTMENTS, OFFICERS, Setting};
+use crate::federation::{DEPARTMENTS, OFFICERS};
+use crate::governance::Governance;
 use crate::ledger::{Acked, Ledger};
+use crate::lies::Lies;
 use crate::node::{Call, Node, Shared, Wish};
 use crate::surroundings::SimClock;
 use crate::workload::{FIRE_RULE, State, Workload};
@@ -75,14 +77,18 @@ pub(crate) struct Run {
 
 /// Runs a seed from its start to its judgement.
 pub(crate) fn run(seed: u64) -> Outcome {
-    let mut run = Run::new(seed);
+    let mut run = Run::drawn(seed);
     let panics = crate::panics();
     let mut faults = Faults::default();
     let mut next_ms = 1_000;
     while run.now_ms < FAULTS_MS && run.is_sound() {
         if run.now_ms >= next_ms {
             let now = run.nodes[0].clock.now();
-            run.work.next(&mut run.chance, now, run.now_ms, true);
+            if run.chance.random_ratio(1, 16) {
+                run.cancel_a_closure(now);
+            } else {
+                run.work.next(&mut run.chance, now, run.now_ms, run.nodes.len());
+            }
             next_ms = run.now_ms + run.chance.random_range(100..900);
         }
         faults.turn(&mut run);
@@ -107,9 +113,20 @@ pub(crate) fn run(seed: u64) -> Outcome {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    /// A run as its seed has it.
+    fn drawn(seed: u64) -> Self {
         let mut chance = StdRng::seed_from_u64(seed);
         let count = [3, 3, 3, 4, 5, 7][chance.random_range(0..6)];
+        let has_newcomer = count > 3 && chance.random_bool(0.5);
+        let has_circle = chance.random_ratio(1, 4);
+        let has_envelope = chance.random_ratio(3, 4);
+        let mut run = Self::new(seed, count, has_newcomer, has_circle);
+        (run.chance, run.has_envelope) = (chance, has_envelope);
+        run
+    }
+
+    /// A run of `count` departments; the last of them joins later when there is a newcomer.
+    fn new(seed: u64, count: usize, has_newcomer: bool, has_circle: bool) -> Self {
         let mut sim = turmoil::Builder::new()
             .tick_duration(Duration::from_millis(TICK_MS))
             .min_message_latency(Duration::from_millis(1))
@@ -119,10 +136,13 @@ impl Run {
             .rng_seed(seed)
             .enable_random_order()
             .build();
-        let ledger = Arc::new(Ledger::default());
-        let roster = Setting::shared().roster(count);
+        let first = &DEPARTMENTS[..count - usize::from(has_newcomer)];
+        let governance = Arc::new(parking_lot::Mutex::new(Governance::new(first)));
+        let lies = Arc::new(Lies::new(seed));
+        let ledger = Arc::new(Ledger::new(Arc::clone(&lies), Arc::clone(&governance)));
         let answers = parking_lot::Mutex::default();
-        let shared = Arc::new(Shared { seed, roster, hub: MemoryHub::new(), ledger, answers });
+        let hub = MemoryHub::new();
+        let shared = Arc::new(Shared { seed, hub, lies, governance, has_circle, ledger, answers });
         let elapsed = Arc::new(AtomicI64::new(0));
         let nodes: Vec<Arc<Node>> = DEPARTMENTS
             .iter()
@@ -130,22 +150,24 @@ impl Run {
             .enumerate()
             .map(|(index, department)| Node::new(index, department, SimClock::new(Arc::clone(&elapsed)), &shared))
             .collect();
+        for node in &nodes[..first.len()] {
+            node.configure(shared.governance.lock().roster());
+        }
         for node in &nodes {
             let node = Arc::clone(node);
             sim.host(node.department.clone(), move || Arc::clone(&node).run());
         }
-        let has_envelope = chance.random_ratio(3, 4);
         let work = Workload::default();
         Self {
             sim,
             nodes,
             shared,
-            chance,
+            chance: StdRng::seed_from_u64(seed),
             now_ms: 0,
             links: BTreeMap::new(),
             elapsed,
             work,
-            has_envelope,
+            has_envelope: true,
             is_signed: false,
         }
     }
@@ -156,6 +178,28 @@ impl Run {
 
     pub(crate) fn name(&self, at: usize) -> String {
         self.nodes[at].department.clone()
+    }
+
+    /// The newcomer joins, if there is one that has not.
+    pub(crate) fn admit(&mut self, governance: &mut Governance) {
+        let Some(at) = (0..self.nodes.len()).find(|at| !self.nodes[*at].has_joined()) else { return };
+        let name = self.name(at);
+        self.note(format_args!("{name} joins"));
+        governance.admit(&name);
+        self.nodes[at].configure(governance.roster());
+        self.nodes[0].hand_over(&governance.roster());
+        self.restart(at);
+    }
+
+    /// An officer of edb ends a closure that is in force.
+    fn cancel_a_closure(&mut self, now: campanile_alert::Timestamp) {
+        let Some(rules) = self.nodes[1].rules() else { return };
+        let live: Vec<_> =
+            rules.lock().engine.live().into_iter().filter(|live| live.effect.rule == FIRE_RULE).collect();
+        if !live.is_empty() {
+            let one = &live[self.chance.random_range(0..live.len())];
+            self.work.cancel(&one.effect, &one.message, now, self.now_ms);
+        }
     }
 
     fn is_sound(&self) -> bool {
@@ -242,10 +286,12 @@ impl Run {
                         continue;
                     }
                     // What a crash interrupts is asked again, but only alerts can be told from their repetition.
-                    if refusal.again && matches!(intent.wish, Wish::Publish { .. }) {
+                    if refusal.again && intent.repeats {
                         intent.state = State::Waiting { at_ms: self.now_ms + 500 };
                     } else {
-                        if intent.contradicts.is_none() && matches!(intent.wish, Wish::Publish { .. }) {
+                        let is_alert = matches!(intent.wish, Wish::Publish { .. });
+                        let may_be = intent.is_late || self.shared.governance.lock().was_curtailed(&department);
+                        if intent.contradicts.is_none() && is_alert && !may_be {
                             ledger.fault(format!("{} was refused: {}", intent.name, refusal.reason));
                         }
                         intent.state = State::Refused(refusal.reason);
@@ -304,9 +350,8 @@ impl Run {
         for intent in self.work.intents.iter_mut().filter(|intent| intent.department == at) {
             if matches!(intent.state, State::InFlight { .. }) {
                 let at_ms = self.now_ms + 100;
-                let is_alert = matches!(intent.wish, Wish::Publish { .. });
                 // A decision whose outcome is unknown is looked at again and made anew, not repeated blindly.
-                intent.state = if is_alert { State::Waiting { at_ms } } else { State::Refused("unknown".into()) };
+                intent.state = if intent.repeats { State::Waiting { at_ms } } else { State::Refused("unknown".into()) };
             }
         }
         // What was not synced is lost with the power, and the process has let go of the disk.
@@ -357,7 +402,10 @@ impl Run {
             let tails = self.tails();
             let open = self.work.intents.iter().filter(|intent| intent.is_open()).count();
             let asked = self.nodes[1].rules().is_none_or(|rules| !rules.lock().engine.pending().is_empty());
-            let equal = tails.windows(2).all(|pair| pair[0] == pair[1]);
+            let newest = self.shared.governance.lock().number();
+            let informed = self.nodes.iter().all(|node| node.roster() == Some(newest));
+            let proven = self.is_proven();
+            let equal = informed && proven && tails.windows(2).all(|pair| pair[0] == pair[1]);
             if !equal || open > 0 || asked || tails != before {
                 quiet_ms = self.now_ms;
                 before = tails;
@@ -368,8 +416,8 @@ impl Run {
             if self.now_ms > mended_ms + SETTLE_MS {
                 let differing = self.differing();
                 self.shared.ledger.fault(format!(
-                    "liveness: {SETTLE_MS} ms after the last fault {open} wishes are open, persons are asked: {asked}, logs \
-                     differ: {differing}"
+                    "liveness: {SETTLE_MS} ms after the last fault {open} wishes are open, persons are asked: {asked}, all \
+                     have the newest roster: {informed}, a fork is proven: {proven}, logs differ: {differing}"
                 ));
             }
         }
@@ -379,11 +427,20 @@ impl Run {
         }
     }
 
-    /// What each node holds: the tails of all epochs of all logs.
+    /// Whoever holds another branch of a forked log than its author has the proof; nobody needs one when there is none.
+    fn is_proven(&self) -> bool {
+        let Some(log) = self.shared.lies.forked() else { return true };
+        let is_author = |node: &&Arc<Node>| *log.origin == *crate::federation::origin(&node.department).to_string();
+        let Some(author) = self.nodes.iter().find(is_author) else { return true };
+        !self.nodes.iter().any(|node| self.shared.ledger.lacks_proof(node, author, &log))
+    }
+
+    /// What each node holds: the tails of all epochs of all logs, but of one that its author has forked.
     fn tails(&self) -> Vec<Vec<(LogId, Position)>> {
+        let forked = self.shared.lies.forked();
         let of = |node: &Arc<Node>| {
             let store = node.look();
-            let logs = store.logs().into_iter().map(|(log, _)| log);
+            let logs = store.logs().into_iter().map(|(log, _)| log).filter(|log| forked.as_ref() != Some(log));
             logs.flat_map(|log| store.epochs(&log).into_iter().map(move |tail| (log.clone(), tail))).collect()
         };
         self.nodes.iter().map(of).collect()
@@ -416,10 +473,16 @@ impl Run {
         for node in &self.nodes {
             ledger.inspect(&node.department, &node.disk.lock());
         }
+        let forked = self.shared.lies.forked();
+        if forked.is_some() {
+            self.note(format_args!("{} records of the other branch were served", self.shared.lies.served()));
+        }
+        self.nodes.iter().for_each(|node| ledger.inspect_evidence(node));
         for owner in &self.nodes {
             let theirs = owner.look();
             let own = crate::federation::origin(&owner.department).to_string();
-            for (log, _) in theirs.logs().into_iter().filter(|(log, _)| *log.origin == *own) {
+            let logs = theirs.logs().into_iter().map(|(log, _)| log);
+            for log in logs.filter(|log| *log.origin == *own && forked.as_ref() != Some(log)) {
                 let records = theirs.read(&log, None, usize::MAX, usize::MAX).unwrap();
                 for other in &self.nodes {
                     let copies = other.look().read(&log, None, usize::MAX, usize::MAX).unwrap();

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! Nobody lies about its department: that nobody can is the matter of TLS, which tests over real connections look at.
+//! What a node says of records may be a lie: [`crate::lies`].
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -31,6 +32,7 @@ use turmoil::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::federation::Setting;
+use crate::lies::{Lies, Tongue};
 
 /// Where every node listens.
 const PORT: u16 = 7443;
@@ -69,7 +71,7 @@ pub(crate) async fn call(from: String, to: String, request: Request<Body>) -> Re
     write_text(&mut writing, parts.uri.path()).await?;
     let requests = tokio::spawn(async move {
         // The connection stays open for the answer.
-        let _held = send(writing, body).await;
+        let _held = send(writing, body, None).await;
         std::future::pending::<()>().await;
     });
     let (HEADERS, bytes) = read_frame(&mut reading).await? else { return Err("no headers came first".into()) };
@@ -85,8 +87,8 @@ pub(crate) async fn call(from: String, to: String, request: Request<Body>) -> Re
     Ok(response)
 }
 
-/// Serves calls for as long as the node lives.
-pub(crate) async fn serve<S>(service: S) -> io::Result<()>
+/// Serves calls to the node of `speaker` for as long as it lives.
+pub(crate) async fn serve<S>(service: S, speaker: String, lies: Arc<Lies>) -> io::Result<()>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -94,17 +96,23 @@ where
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     tokio::spawn(async move {
         while let Ok((stream, address)) = listener.accept().await {
-            let service = service.clone();
+            let (service, speaker, lies) = (service.clone(), speaker.clone(), Arc::clone(&lies));
             tokio::spawn(async move {
                 // A call that breaks off is over; the caller makes another.
-                let _broken = answer(service, stream, address).await;
+                let _broken = answer(service, stream, address, &speaker, &lies).await;
             });
         }
     });
     Ok(())
 }
 
-async fn answer<S>(mut service: S, stream: TcpStream, address: std::net::SocketAddr) -> Result<(), BoxError>
+async fn answer<S>(
+    mut service: S,
+    stream: TcpStream,
+    address: std::net::SocketAddr,
+    speaker: &str,
+    lies: &Lies,
+) -> Result<(), BoxError>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
@@ -114,6 +122,7 @@ where
     let identity = Setting::shared().peer(&from).ok_or("nobody of that name")?;
     let (frames, receiver) = mpsc::channel(FRAMES_MAX);
     let requests = tokio::spawn(receive(reading, frames));
+    let tongue = path.ends_with("/Pull").then(|| Tongue::new(lies, speaker, &from));
     let mut request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     if let Some(extensions) = request.extensions_mut() {
         extensions.insert(PeerInfo { identity: Arc::new(identity), address });
@@ -122,13 +131,17 @@ where
     let Ok(response) = service.call(request).await;
     let (parts, body) = response.into_parts();
     write_frame(&mut writing, HEADERS, headers_text(&parts.headers).as_bytes()).await?;
-    send(writing, body).await?;
+    send(writing, body, tongue).await?;
     requests.abort();
     Ok(())
 }
 
-/// Writes what a body has to say, and signs of life meanwhile.
-async fn send(mut writing: OwnedWriteHalf, mut body: Body) -> io::Result<OwnedWriteHalf> {
+/// Writes what a body has to say, as `tongue` has it, and signs of life meanwhile.
+async fn send(
+    mut writing: OwnedWriteHalf,
+    mut body: Body,
+    mut tongue: Option<Tongue<'_>>,
+) -> io::Result<OwnedWriteHalf> {
     loop {
         let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
         match tokio::time::timeout(SIGN_OF_LIFE, next).await {
@@ -136,7 +149,10 @@ async fn send(mut writing: OwnedWriteHalf, mut body: Body) -> io::Result<OwnedWr
             Ok(None) => break,
             Ok(Some(Err(error))) => return Err(io::Error::other(error)),
             Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => write_frame(&mut writing, DATA, &data).await?,
+                Ok(data) => {
+                    let data = tongue.as_mut().map_or_else(|| data.clone(), |tongue| tongue.say(data.clone()));
+                    write_frame(&mut writing, DATA, &data).await?;
+                }
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
                     write_frame(&mut writing, TRAILERS, headers_text(&trailers).as_bytes()).await?;

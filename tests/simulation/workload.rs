@@ -1,21 +1,23 @@
 //! What clients do in a run, drawn from its seed: fires beside schools and away from them, their Updates and Cancels,
-//! drills, repetitions, contradictions, and what officers decide.
+//! drills, repetitions, contradictions, fires of departments that may report them and of one that may not, and what
+//! officers decide.
 //!
 //! A client repeats what it has no answer to until it has one; that is how duplicates come about.
 
 use std::sync::Arc;
 
-use campanile_alert::{AlertId, ExerciseId, Scope, Status, Timestamp};
-use campanile_bus::bus::plain_draft;
+use campanile_alert::classify::classify;
+use campanile_alert::{AlertId, ExerciseId, Scope, Status, Timestamp, vocabulary};
+use campanile_bus::bus::{is_urgent, plain_draft};
 use campanile_bus::record::{Audience, Content};
 use campanile_proto::convert::timestamp_to_wire;
 use campanile_proto::rules::v1 as rules_wire;
-use campanile_rules::Pending;
+use campanile_rules::{EffectKey, Pending};
 use campanile_tests::cluster::alerts::Fire;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
-use crate::federation::DIRECTORS;
+use crate::federation::{DEPARTMENTS, DIRECTORS};
 use crate::node::Wish;
 
 pub(crate) const FIRE_RULE: &str = "edb.school-closure.fire";
@@ -46,11 +48,17 @@ pub(crate) struct Intent {
     pub(crate) name: String,
     /// It contradicts another, so it must be refused once that one stands.
     pub(crate) contradicts: Option<usize>,
+    /// It is asked again until it is answered; an alert can be told from its repetition, and so can what says it twice.
+    pub(crate) repeats: bool,
+    /// It may be refused: what it is about may be over by the time it comes.
+    pub(crate) is_late: bool,
 }
 
 impl Intent {
     fn new(department: usize, wish: Wish, name: String, at_ms: u64) -> Self {
-        Self { department, wish, state: State::Waiting { at_ms }, attempt: 0, name, contradicts: None }
+        let repeats = matches!(wish, Wish::Publish { .. });
+        let state = State::Waiting { at_ms };
+        Self { department, wish, state, attempt: 0, name, contradicts: None, repeats, is_late: false }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -60,7 +68,7 @@ impl Intent {
     pub(crate) fn id(&self) -> Option<AlertId> {
         match &self.wish {
             Wish::Publish { alert, .. } => Some(alert.id()),
-            Wish::Record(_) => None,
+            Wish::Record(_) | Wish::Keys(_) => None,
         }
     }
 }
@@ -76,17 +84,60 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Adds what a client thinks of next.
-    pub(crate) fn next(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, has_rules: bool) {
+    /// Adds what a client thinks of next, of one of the first `departments`.
+    pub(crate) fn next(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, departments: usize) {
         match chance.random_range(0..100) {
-            0..45 => self.fire(chance, now, now_ms),
-            45..63 => self.amend(chance, now, now_ms, "Update"),
-            63..70 => self.amend(chance, now, now_ms, "Cancel"),
-            70..85 => self.repeat(chance, now_ms),
-            85..92 => self.contradict(chance, now_ms),
-            _ if has_rules => self.pause(now_ms, !self.paused),
-            _ => {}
+            0..40 => self.fire(chance, now, now_ms),
+            40..56 => self.amend(chance, now, now_ms, "Update"),
+            56..63 => self.amend(chance, now, now_ms, "Cancel"),
+            63..76 => self.repeat(chance, now_ms),
+            76..83 => self.contradict(chance, now_ms),
+            83..88 => self.usurp(chance, now, now_ms),
+            88..93 if departments > 3 => self.report_elsewhere(chance, now, now_ms, departments),
+            _ => self.pause(now_ms, !self.paused),
         }
+    }
+
+    /// had reports a fire, past its own node's checks: it has no right to.
+    fn usurp(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64) {
+        self.count += 1;
+        let at = PLACES[chance.random_range(0..PLACES.len())];
+        let fire =
+            Fire { sender: "had@campanile.test".into(), ..Fire::new(format!("usurped-{}", self.count), now, at) };
+        let alert = Arc::new(fire.alert().unwrap());
+        let (urgent, classification) = (is_urgent(&alert), classify(&alert, vocabulary::v1()));
+        let audience = Audience { scope: Scope::Public, departments: Vec::new() };
+        let content = Content::Alert { alert, original: None, media_type: None };
+        let mut draft = plain_draft(Status::Actual, None, audience, content);
+        (draft.urgent, draft.body.classification) = (urgent, classification);
+        self.intents.push(Intent::new(2, Wish::Record(Box::new(draft)), fire.identifier, now_ms));
+    }
+
+    /// Another department that has the right reports a fire; no rule looks at it.
+    fn report_elsewhere(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, departments: usize) {
+        self.count += 1;
+        let department = chance.random_range(3..departments);
+        let sender = format!("{}@campanile.test", DEPARTMENTS[department]);
+        let fire = Fire { sender, ..Fire::new(format!("elsewhere-{}", self.count), now, PLACES[0]) };
+        let name = format!("{} of {}", fire.identifier, DEPARTMENTS[department]);
+        self.intents.push(Intent::new(department, wish(&fire), name, now_ms));
+    }
+
+    /// An officer of edb ends a closure against its causes.
+    pub(crate) fn cancel(&mut self, effect: &EffectKey, message: &AlertId, now: Timestamp, now_ms: u64) {
+        self.count += 1;
+        let fire = Fire {
+            sender: "edb@campanile.test".into(),
+            msg_type: "Cancel",
+            references: vec![message.clone()],
+            status: Some(if effect.world.exercise().is_some() { "Exercise" } else { "Actual" }),
+            note: Some("as the seed says".into()),
+            ..Fire::new(format!("ended-{}", self.count), now, PLACES[0])
+        };
+        let wish = Wish::Publish { alert: Arc::new(fire.alert().unwrap()), exercise: effect.world.exercise().cloned() };
+        let mut intent = Intent::new(1, wish, format!("{} of {effect}", fire.identifier), now_ms);
+        intent.is_late = true;
+        self.intents.push(intent);
     }
 
     fn fire(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64) {
@@ -185,6 +236,7 @@ impl Workload {
     /// Lets the rules run again, whatever came of earlier wishes.
     pub(crate) fn resume(&mut self, now_ms: u64) {
         self.pause(now_ms, false);
+        self.intents.iter_mut().last().unwrap().repeats = true;
     }
 
     /// Two directors allow the rule to act at once.

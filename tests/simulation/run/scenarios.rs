@@ -8,7 +8,7 @@ use super::{Connection, Run};
 
 const FSD: usize = 0;
 const EDB: usize = 1;
-const ISD: usize = 2;
+const HAD: usize = 2;
 
 /// The log that the scenarios look at.
 fn log() -> LogId {
@@ -59,7 +59,7 @@ impl Run {
 /// A department loses its disk after it has written what is for itself alone, and comes back to peers that hold the
 /// headers of that: what it writes from then on must follow them.
 pub(crate) fn lose_disk_with_private_records() -> Vec<String> {
-    let mut run = Run::new(1);
+    let mut run = Run::new(1, 3, false, false);
     run.has_envelope = true;
     run.until(3_000);
     run.crash(EDB);
@@ -72,37 +72,37 @@ pub(crate) fn lose_disk_with_private_records() -> Vec<String> {
     run.shared.ledger.faults()
 }
 
-/// A fire that only edb has comes back to fsd, which was set back, in an older epoch; isd is in the newer one by then.
+/// A fire that only edb has comes back to fsd, which was set back, in an older epoch; had is in the newer one by then.
 pub(crate) fn come_back_behind_those_who_have_gone_on() -> Vec<String> {
-    let mut run = Run::new(1);
+    let mut run = Run::new(1, 3, false, false);
     run.until(1_000);
     run.report("before");
     run.until(2_000);
     let backup = run.nodes[FSD].disk.lock().copy();
-    run.set_link(FSD, ISD, Connection::Cut);
-    run.set_link(EDB, ISD, Connection::Cut);
+    run.set_link(FSD, HAD, Connection::Cut);
+    run.set_link(EDB, HAD, Connection::Cut);
     run.report("lost");
     run.until(3_000);
-    let held = [EDB, ISD].map(|at| run.nodes[at].look().tail(&log()).map(|tail| tail.seq));
-    run.expect(held == [Some(2), Some(1)], || format!("edb and isd hold {held:?}, edb alone was to have the second"));
+    let held = [EDB, HAD].map(|at| run.nodes[at].look().tail(&log()).map(|tail| tail.seq));
+    run.expect(held == [Some(2), Some(1)], || format!("edb and had hold {held:?}, edb alone was to have the second"));
     run.crash(EDB);
     run.crash(FSD);
     run.replace_disk(FSD, backup);
-    run.set_link(FSD, ISD, Connection::Good);
-    run.set_link(EDB, ISD, Connection::Good);
+    run.set_link(FSD, HAD, Connection::Good);
+    run.set_link(EDB, HAD, Connection::Good);
     run.restart(FSD);
     run.until(12_000);
     run.report("after");
     run.until(14_000);
-    let gone_on = run.epochs(ISD);
-    run.expect(gone_on == 2, || format!("isd holds {gone_on} epochs, so it has not gone on, and this proves nothing"));
+    let gone_on = run.epochs(HAD);
+    run.expect(gone_on == 2, || format!("had holds {gone_on} epochs, so it has not gone on, and this proves nothing"));
     run.restart(EDB);
     run.end()
 }
 
 /// edb's disk is gone, and with it what its rules knew: what they had closed is closed still, and once.
 pub(crate) fn lose_the_state_of_the_rules() -> Vec<String> {
-    let mut run = Run::new(1);
+    let mut run = Run::new(1, 3, false, false);
     run.has_envelope = true;
     run.until(1_000);
     run.report("before");
@@ -121,9 +121,39 @@ pub(crate) fn lose_the_state_of_the_rules() -> Vec<String> {
     run.end()
 }
 
+/// fsd loses its disk, and its clock goes back: what comes back stands in an epoch above the one it began with.
+pub(crate) fn lose_disk_and_time() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    run.report("before");
+    run.until(2_000);
+    run.crash(FSD);
+    run.replace_disk(FSD, Disk::default());
+    run.nodes[FSD].clock.set_off(-200);
+    run.restart(FSD);
+    run.until(4_000);
+    run.report("after");
+    run.until(6_000);
+    let held = run.epochs(FSD);
+    run.expect(held == 2, || format!("fsd holds {held} epochs, its past and its present"));
+    run.end()
+}
+
+/// fsd goes from one roster past the next to the one after, and publishes under that; nobody else has either.
+pub(crate) fn pass_a_roster_over() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    let governance = std::sync::Arc::clone(&run.shared.governance);
+    governance.lock().withdraw_or_return("had");
+    governance.lock().withdraw_or_return("had");
+    run.nodes[FSD].hand_over(&governance.lock().roster());
+    run.report("after");
+    run.end()
+}
+
 /// fsd is set back by a start, and goes on: no position that it had used comes twice.
 pub(crate) fn set_back_by_a_start() -> Vec<String> {
-    let mut run = Run::new(1);
+    let mut run = Run::new(1, 3, false, false);
     run.report("before");
     run.until(1_000);
     let backup = run.nodes[FSD].disk.lock().copy();
@@ -146,7 +176,7 @@ pub(crate) fn set_back_by_a_start() -> Vec<String> {
 
 /// The commit of a fire fails, and the power with it: whoever was told that it stands finds it.
 pub(crate) fn fail_the_commit_of_a_fire() -> Vec<String> {
-    let mut run = Run::new(1);
+    let mut run = Run::new(1, 3, false, false);
     run.until(1_000);
     run.nodes[FSD].fail_commit(1, Fault::Io { kept: false });
     run.report("failed");
@@ -158,7 +188,7 @@ pub(crate) fn fail_the_commit_of_a_fire() -> Vec<String> {
 
 /// edb crashes again and again while fires come to it: each has its closures, whatever was put off.
 pub(crate) fn crash_between_fires_and_their_effects() -> Vec<String> {
-    let mut run = Run::new(1);
+    let mut run = Run::new(1, 3, false, false);
     run.has_envelope = true;
     run.until(1_000);
     for n in 0..24 {
@@ -175,7 +205,7 @@ pub(crate) fn crash_between_fires_and_their_effects() -> Vec<String> {
 
 /// fsd's disk is gone, and nobody can be reached: it publishes nothing until it has been told of its past.
 pub(crate) fn publish_nothing_before_the_past_is_known() -> Vec<String> {
-    let mut run = Run::new(1);
+    let mut run = Run::new(1, 3, false, false);
     run.until(1_000);
     run.report("before");
     run.until(2_000);
@@ -189,9 +219,9 @@ pub(crate) fn publish_nothing_before_the_past_is_known() -> Vec<String> {
     run.expect(written == 0, || format!("fsd wrote {written} records without its past"));
     (1..run.nodes.len()).for_each(|other| run.set_link(FSD, other, Connection::Good));
     run.until(40_000);
-    let (own, theirs) = (run.epochs(FSD), run.epochs(ISD));
+    let (own, theirs) = (run.epochs(FSD), run.epochs(HAD));
     run.expect(own == 2 && theirs == 2, || {
-        format!("fsd holds {own} epochs and isd {theirs}, the past and the present")
+        format!("fsd holds {own} epochs and had {theirs}, the past and the present")
     });
     run.end()
 }
