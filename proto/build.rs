@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "campanile/alert/v1/alert.proto",
     "campanile/bus/v1/admin_service.proto",
     "campanile/bus/v1/alert_service.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 7] = [
     "campanile/bus/v1/record.proto",
     "campanile/gateway/v1/delivery.proto",
     "campanile/rules/v1/rules.proto",
+    "campanile/rules/v1/rules_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

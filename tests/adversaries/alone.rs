@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use campanile_alert::{Classification, Timestamp};
 use campanile_bus::bus::plain_draft;
-use campanile_bus::record::{Audience, Content};
+use campanile_bus::record::{Audience, Content, Tick};
 use campanile_bus::{Bus, Derive, Derived, Event, Options, PublishError, SigningKeys, Submission, SubmitError};
 use campanile_discovery::members::MembersConfig;
 use campanile_discovery::{Identity, Members, RosterHandle, TlsMaterial};
@@ -124,7 +124,7 @@ impl Derive for Slow {
         *seen += 1;
         let mut derived = Derived::default();
         if *seen == 1 && event.arrival.entry.log.lane == Lane::Urgent {
-            let content = Content::Tick(event.arrival.header.time);
+            let content = Content::Tick(Tick { at: event.arrival.header.time, heard: Vec::new() });
             derived.drafts.push(plain_draft(campanile_alert::Status::System, None, Audience::public(), content));
         }
         derived

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use campanile_alert::live::State;
 use campanile_alert::{DepartmentId, Status, Timestamp, World};
 use campanile_bus::bus::plain_draft;
-use campanile_bus::record::{Audience, Content};
+use campanile_bus::record::{Audience, Content, Tick};
 use campanile_bus::{Arrival, Bus};
 use campanile_discovery::keys::SigningKey;
 use campanile_discovery::pki::NodePlan;
@@ -34,12 +34,13 @@ async fn s1_a_gateway_approves_pauses_ticks_and_allows_nothing_in_its_department
     let edb = cluster.bus("edb/node-1").unwrap();
     gateway.lure(&cluster, "edb/node-1").unwrap();
     let now = cluster.time.now();
-    let forged: [(&str, Content); 5] = [
+    let forged: [(&str, Content); 6] = [
         ("an approval", Content::Approval(Default::default())),
         ("a pause", Content::Pause(Default::default())),
-        ("a tick", Content::Tick(now)),
+        ("a tick", Content::Tick(Tick { at: now, heard: Vec::new() })),
         ("an envelope", Content::Envelope(Default::default())),
         ("a manifest", Content::Manifest(Default::default())),
+        ("an activation", Content::Activation(Default::default())),
     ];
     for (name, content) in forged {
         let draft = plain_draft(Status::System, None, Audience::public(), content);

@@ -67,8 +67,9 @@ impl Node {
         PeerServiceClient::new(self.channel_of_node())
     }
 
-    /// How many records the node holds.
+    /// How many records the node holds, those of its start included.
     async fn held(&self) -> u64 {
+        self.admin(OFFICER).list_rules(wire::ListRulesRequest {}).await.unwrap();
         self.admin(OFFICER).get_status(wire::GetStatusRequest {}).await.unwrap().into_inner().records
     }
 

@@ -107,7 +107,7 @@ fn the_sample_of_a_gateway_is_read() {
     assert!(config.gateway.exercises.is_some_and(|exercises| exercises.http != config.gateway.http));
 }
 
-/// A pack that closes libraries in a typhoon; ABSENT stands where a rule may say that it waits for silence.
+/// A pack that closes libraries in a typhoon, by rows that a spreadsheet edits.
 const LIBRARY: &str = r#"
 pack: library
 owner: lcsd
@@ -124,24 +124,26 @@ rules:
 - rule: lcsd.library.closed
   title: {en: Close libraries in a typhoon, zh-Hant: 颱風時圖書館閉館}
   source: [{text: Service notice on arrangements in bad weather}]
-  cause: {event: weather-signal, from: [hko], signal: [TC8, TC9, TC10]}
-  ABSENT
-  then: {issue: venue-closed, severity: Minor, area: hk-all, text: closed}
+  cause: {event: weather-signal, from: [hko], signal: [TC3, TC8, TC9, TC10]}
+  table: library.csv
+  then: {severity: Minor, area: hk-all, texts: {venue-closed: closed}}
   approve: {need: 0, reason: the notice is published and leaves no discretion}
   until: {cause: ends, linger: 2h, then: cancel, max: 72h}
 "#;
 
 #[test]
-fn a_node_takes_a_pack_and_refuses_a_rule_that_it_could_not_fire() {
+fn a_node_takes_a_pack_with_the_table_beside_it_and_says_when_the_table_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("library.rules.yaml");
+    std::fs::write(&path, LIBRARY).unwrap();
     let mut config = campanile_node::Config::load(&deploy().join("node.sample.yaml")).expect("the sample");
-    config.packs = vec![path.clone()];
-    std::fs::write(&path, LIBRARY.replace("  ABSENT\n", "")).unwrap();
-    let (packs, _) = config.load_packs().expect("a pack");
-    assert_eq!(packs.iter().map(|pack| pack.name.as_str()).collect::<Vec<_>>(), ["library"]);
-    let silence = "absent: {record: delivery-report, from: [isd], area: overlaps-cause, reached: handed, within: 30m}";
-    std::fs::write(&path, LIBRARY.replace("ABSENT", silence)).unwrap();
-    let refused = config.load_packs().expect_err("a rule that never fires").to_string();
-    assert!(refused.contains("lcsd.library.closed waits for a department's silence"), "{refused}");
+    config.packs = vec![path];
+    let library = campanile_node::rules::Library::memory();
+    let missing = config.load_packs(&library).expect_err("a pack without its table").to_string();
+    assert!(missing.contains("library.csv"), "{missing}");
+    std::fs::write(folder.path().join("library.csv"), "signal,issue,kinds\nTC3,none,\nTC8 TC9 TC10,venue-closed,\n")
+        .unwrap();
+    let packs = config.load_packs(&library).expect("a pack");
+    let (ready, warnings) = packs[0].read(&library).expect("what the node keeps of it");
+    assert_eq!((ready.pack.name.as_str(), warnings.len()), ("library", 0), "{warnings:?}");
 }

@@ -1,5 +1,6 @@
 //! A simulated node: what survives its crash, how it starts, and how a client's wish reaches it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use campanile_alert::{Alert, Clock, DepartmentId, ExerciseId, vocabulary};
@@ -8,7 +9,7 @@ use campanile_bus::{Bus, Derive, Options, Published, Submission};
 use campanile_discovery::{Members, MembersConfig, MemoryHub, RosterHandle, TlsMaterial};
 use campanile_log::Store;
 use campanile_log::memory::{Disk, Fault, MemoryStore};
-use campanile_node::rules::{NodeRules, RulesView};
+use campanile_node::rules::{Files, Library, NodeRules, RulesView};
 use campanile_rules::Pack;
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
@@ -304,7 +305,7 @@ const CIRCLE: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// A pack of the rules of a department that belong to the circle.
-fn circle_of(department: &str) -> Pack {
+fn circle_of(department: &str) -> Files {
     let rules = CIRCLE.iter().filter(|(owner, ..)| *owner == department).map(|(_, rule, cause, effect)| {
         format!(
             "- rule: {rule}\n  title: {{en: circle, zh-Hant: 圓}}\n  source: [{{text: a simulation}}]\n  cause: {{event: \
@@ -317,23 +318,22 @@ fn circle_of(department: &str) -> Pack {
          instruction: 二, retract: 三}}\n    en: {{headline: a, instruction: b, retract: c}}\nrules:\n{}",
         rules.collect::<String>()
     );
-    Pack::parse(&text).unwrap().0
+    Files { text, data: BTreeMap::new() }
 }
 
 /// The rules of a department: the shipped pack of edb over the shipped sites, and what belongs to the circle.
 fn rules(department: &str, has_circle: bool, roster: &RosterHandle) -> Option<NodeRules> {
-    let mut packs = Vec::new();
-    let mut data = campanile_rules::DataSets::new();
+    let (mut packs, library) = (Vec::new(), Library::memory());
     if department == "edb" {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/rules/packs/edb-fire.rules.yaml");
-        let (pack, _) = Pack::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        for (name, reference) in &pack.data {
-            let bytes = std::fs::read(path.parent().unwrap().join(&reference.file)).unwrap();
-            let format = campanile_rules::Format::of_file(&reference.file).unwrap();
-            let set = campanile_rules::DataSet::parse(name, format, &bytes, &reference.rows).unwrap();
-            data.insert(name.clone(), set);
-        }
-        packs.push(pack);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (pack, _) = Pack::parse(&text).unwrap();
+        let read = |file: &str| std::fs::read(path.parent().unwrap().join(file)).unwrap();
+        let put = |(name, reference): (&String, &campanile_rules::DataRef)| {
+            (name.clone(), library.put(&read(&reference.file)).unwrap())
+        };
+        let data = pack.data.iter().map(put).collect();
+        packs.push(Files { text, data });
     }
     if has_circle && ["edb", "had"].contains(&department) {
         packs.push(circle_of(department));
@@ -343,5 +343,5 @@ fn rules(department: &str, has_circle: bool, roster: &RosterHandle) -> Option<No
     }
     let options = campanile_rules::Options { sender: format!("{department}@campanile.test") };
     let department = DepartmentId::try_new(department).unwrap();
-    Some(NodeRules::new(department, packs, data, options, roster.clone()).unwrap())
+    Some(NodeRules::new(department, packs, Arc::new(library), options, roster.clone()).unwrap())
 }

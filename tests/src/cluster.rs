@@ -73,6 +73,7 @@ pub struct Builder {
     away: Vec<String>,
     estates: Option<PathBuf>,
     mqtt: Option<String>,
+    directory: DirectoryConfig,
 }
 
 impl Builder {
@@ -91,6 +92,7 @@ impl Builder {
             away: Vec::new(),
             estates: None,
             mqtt: None,
+            directory: DirectoryConfig::Memory,
         })
     }
 
@@ -134,6 +136,13 @@ impl Builder {
         self
     }
 
+    /// Uses this directory instead of one in memory.
+    #[must_use]
+    pub fn directory(mut self, directory: DirectoryConfig) -> Self {
+        self.directory = directory;
+        self
+    }
+
     /// Makes the keys and starts what runs here.
     ///
     /// # Errors
@@ -144,6 +153,7 @@ impl Builder {
             federation,
             time: self.time,
             hub: MemoryHub::new(),
+            directory: self.directory,
             places: BTreeMap::new(),
             nodes: BTreeMap::new(),
             gateways: BTreeMap::new(),
@@ -203,6 +213,7 @@ pub struct Cluster {
     /// Its time.
     pub time: Time,
     hub: MemoryHub,
+    directory: DirectoryConfig,
     places: BTreeMap<String, Place>,
     nodes: BTreeMap<String, campanile_node::Server>,
     gateways: BTreeMap<String, GatewayNode>,
@@ -228,7 +239,7 @@ impl Cluster {
             roster: self.federation.roster_path(),
             root: Root { threshold: root.threshold, keys: root.keys },
             development: true,
-            directory: DirectoryConfig::Memory,
+            directory: self.directory.clone(),
             peers: Vec::new(),
             metrics_listen: None,
             begin_anew: false,

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use campanile_alert::classify::Classification;
-use campanile_alert::{
-    Alert, Clock, ExerciseId, OriginId, Scope, Severity, Status, Timestamp, Vocabulary, World, vocabulary,
-};
+use campanile_alert::{Alert, Clock, ExerciseId, OriginId, Scope, Severity, Status, Vocabulary, World, vocabulary};
 use campanile_discovery::hint::{Hint, Protocol};
 use campanile_discovery::members::Members;
 use campanile_discovery::roster::RosterHandle;
@@ -28,7 +26,7 @@ use tracing::warn;
 use crate::checkpoint::Checkpoints;
 use crate::count::{self, Uncounted};
 use crate::current::Current;
-use crate::derive::{self, Arrival, Derive};
+use crate::derive::{Arrival, Derive};
 use crate::metrics::Metrics;
 use crate::peer_service::Peers;
 use crate::pipeline::{self, Haste, PublishError, Published, SigningKeys, StartError, StateChange};
@@ -41,12 +39,11 @@ use crate::verify;
 
 mod past;
 pub(crate) mod start;
+mod ticks;
 
 use past::Past;
 use start::{begin_epochs, check_keys};
 
-/// How often the clock is looked at while a tick is due; the clock may be set by a test or by an operator.
-const TICK_EVERY: Duration = Duration::from_millis(50);
 /// How many entries the background scrub verifies at a time, and how often.
 const SCRUB_STEP: usize = 500;
 const SCRUB_EVERY: Duration = Duration::from_secs(10);
@@ -158,7 +155,6 @@ struct Inner {
     past: Mutex<Past>,
     /// Cancelled once that is no longer sought. (It wakes who waits in the order of their coming.)
     decided: CancellationToken,
-    has_rules: bool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -195,8 +191,7 @@ impl Bus {
         let current = Arc::new(Mutex::new(Current::default()));
         let tails = Arc::new(Tails::new(store.as_ref()));
         let keys = Arc::new(ArcSwap::from_pointee(options.keys));
-        let has_rules = options.derive.is_some();
-        let pipeline = pipeline::start(
+        let (pipeline, opening) = pipeline::start(
             pipeline::Parts {
                 federation: options.federation.clone(),
                 origin: options.origin.clone(),
@@ -237,9 +232,6 @@ impl Bus {
         };
         let past = if is_empty && !options.begin_anew { Past::Sought } else { Past::Known };
         let decided = CancellationToken::new();
-        if past == Past::Known {
-            decided.cancel();
-        }
         let bus = Self(Arc::new(Inner {
             federation: options.federation,
             origin: options.origin,
@@ -260,18 +252,23 @@ impl Bus {
             surroundings,
             past: Mutex::new(past),
             decided,
-            has_rules,
             stop,
             tasks: TaskTracker::new(),
         }));
+        // What the rules want written stands before anything of others; a node whose disk is empty asks for its own past
+        // before that (see `take_up_past`).
+        let opening = if past == Past::Known { bus.write(opening).await } else { opening };
+        if past == Past::Known {
+            bus.0.decided.cancel();
+        }
         bus.announce(options.instance, options.addresses);
-        bus.run();
+        bus.run(opening);
         Ok(bus)
     }
 
-    fn run(&self) {
+    fn run(&self, opening: Vec<Draft>) {
         let tasks = &self.0.tasks;
-        tasks.spawn(self.clone().follow_roster());
+        tasks.spawn(self.clone().follow_roster(opening));
         tasks.spawn(self.clone().follow_members());
         tasks.spawn(self.clone().tick());
         tasks.spawn(self.clone().scrub());
@@ -332,6 +329,18 @@ impl Bus {
     pub async fn record(&self, draft: Draft) -> Result<Published, PublishError> {
         self.ready().await?;
         self.0.pipeline.publish(draft, None).await
+    }
+
+    /// Writes drafts in their order, and gives back those that could not be written, the first of them first.
+    async fn write(&self, mut drafts: Vec<Draft>) -> Vec<Draft> {
+        while let Some(draft) = drafts.first() {
+            if let Err(error) = self.0.pipeline.publish(draft.clone(), None).await {
+                warn!(%error, "What the rules want written at the start is put off");
+                break;
+            }
+            drafts.remove(0);
+        }
+        drafts
     }
 
     fn check_publisher(&self, roster: &campanile_discovery::roster::Roster) -> Result<(), Uncounted> {
@@ -495,11 +504,9 @@ impl Bus {
         self.0.tasks.wait().await;
     }
 
-    async fn follow_roster(self) {
+    async fn follow_roster(self, opening: Vec<Draft>) {
         let parts = self.pulling();
-        if self.take_up_past(&parts).await.is_err() {
-            return;
-        }
+        let Ok(mut opening) = self.take_up_past(&parts, opening).await else { return };
         let mut changed = self.0.roster.subscribe();
         loop {
             changed.borrow_and_update();
@@ -508,6 +515,7 @@ impl Bus {
                 biased;
                 () = self.0.stop.cancelled() => return,
                 changed = changed.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(SCRUB_EVERY), if !opening.is_empty() => opening = self.write(opening).await,
             }
         }
     }
@@ -540,44 +548,6 @@ impl Bus {
         self.0.members.announce(&hint, &self.0.keys.load().live);
     }
 
-    async fn tick(self) {
-        let mut due = self.0.pipeline.due();
-        loop {
-            let next = *due.borrow_and_update();
-            let wait = async {
-                match next {
-                    None => std::future::pending().await,
-                    Some(at) => {
-                        while self.0.clock.now() < at {
-                            tokio::time::sleep(TICK_EVERY).await;
-                        }
-                    }
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.0.stop.cancelled() => return,
-                changed = due.changed() => if changed.is_err() { return } else { continue },
-                () = wait => {}
-            }
-            let Some(mut at) = next else { continue };
-            if at == derive::AT_ONCE {
-                tokio::select! {
-                    biased;
-                    () = self.0.stop.cancelled() => return,
-                    () = self.caught_up() => at = self.0.clock.now(),
-                }
-            }
-            if let Err(error) = self.record(tick_draft(at)).await {
-                warn!(%error, "A tick could not be written; it is tried again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            } else if *due.borrow() == next {
-                // The rules may be behind; the next wish comes with their commit.
-                tokio::time::sleep(TICK_EVERY).await;
-            }
-        }
-    }
-
     async fn scrub(self) {
         loop {
             tokio::select! {
@@ -597,11 +567,6 @@ impl Bus {
 /// The version of the protocol between nodes.
 const PROTOCOL: u32 = 1;
 const OWNER_PREFIX: &[u8] = b"owner/";
-
-/// A record that writes down that a moment has come.
-fn tick_draft(at: Timestamp) -> Draft {
-    plain_draft(Status::System, None, Audience { scope: Scope::Private, departments: Vec::new() }, Content::Tick(at))
-}
 
 /// A record of ours that is no alert and follows from nothing.
 pub fn plain_draft(status: Status, exercise: Option<ExerciseId>, audience: Audience, content: Content) -> Draft {

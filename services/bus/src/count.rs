@@ -35,6 +35,14 @@ pub enum Uncounted {
     /// The record lets others read than the alert says.
     #[error("the audience of the record has another scope than its alert")]
     Scope,
+    /// A manifest that speaks for another department.
+    #[error("the manifest of {found} stands in a log of {wanted}")]
+    Manifest {
+        /// Whose it says it is.
+        found: String,
+        /// Whose log it is.
+        wanted: DepartmentId,
+    },
     /// The record asks for a newer reader.
     #[error("the record needs reader version {0}; this node reads version 1; upgrade it")]
     ReaderVersion(u32),
@@ -97,6 +105,12 @@ pub fn record(roster: &Roster, header: &Header, body: &Body, vocabulary: &Vocabu
                 department: department.clone(),
             });
         }
+    }
+    if let Content::Manifest(manifest) = &body.content
+        && manifest.department != department.as_str()
+    {
+        let found = manifest.department.chars().take(64).collect();
+        return Err(Uncounted::Manifest { found, wanted: department.clone() });
     }
     let Content::Alert { alert: message, .. } = &body.content else { return Ok(()) };
     if message.scope != Some(header.audience.scope) {

@@ -2,7 +2,8 @@
 //!
 //! The pipeline hands every counted record to one [`Derive`], in stored arrival order, inside the commit that stores
 //! the record. What it returns commits with it: drafts become records of our own, state rows are written beside them.
-//! So a crash never leaves a cause without its effects, or an effect twice.
+//! So a crash never leaves a cause without its effects, or an effect twice. When a record of others was received is kept
+//! where a decision may have rested on it, so that the decision can be made again.
 
 use std::sync::Arc;
 
@@ -48,6 +49,9 @@ pub struct Derived {
     /// State rows to set, or to remove when the value is absent. Keys are the deriver's own; the pipeline keeps them
     /// apart from others'.
     pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Whether a decision may have rested on the record: then its time of receipt is kept, so that a replay reads the
+    /// same one.
+    pub decided: bool,
 }
 
 /// Derives records from records. It reads nothing but its arguments and its own state, so it can be replayed.
@@ -58,8 +62,18 @@ pub trait Derive: Send {
     /// A sentence when a row is not one of its own; the node does not start then.
     fn restore(&mut self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String>;
 
+    /// What is to be written before anything else of this start; asked once, after the first [`Derive::restore`].
+    fn opening(&mut self) -> Vec<Draft> {
+        Vec::new()
+    }
+
     /// Takes one counted record and says what follows.
     fn apply(&mut self, event: &Event<'_>) -> Derived;
+
+    /// Whether anything may follow from a record now; where nothing can, nobody is in haste for it.
+    fn is_active(&self) -> bool {
+        true
+    }
 
     /// The next instant at which it wants a tick; absent when no timer runs, [`AT_ONCE`] when records of our own have come
     /// back and it waits for all that others hold.

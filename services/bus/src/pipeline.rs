@@ -20,7 +20,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -67,6 +67,8 @@ const EVALUATED_ROW: &[u8] = b"bus/evaluated";
 /// The number of the last arrival that was a record of our own, come back from a peer.
 const RETURNED_ROW: &[u8] = b"bus/returned";
 const DERIVE_PREFIX: &[u8] = b"derive/";
+/// Below it the arrival number, eight bytes: when an alert of others that the rules were given was received.
+const RECEIVED_PREFIX: &[u8] = b"received/";
 
 /// Why a publish was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -242,6 +244,8 @@ struct Shared {
     other_room: Arc<Semaphore>,
     failed: watch::Sender<bool>,
     ended_in_order: AtomicBool,
+    /// Whether the rules wait for what others send.
+    has_rules: AtomicBool,
 }
 
 /// What the pipeline works with.
@@ -280,7 +284,6 @@ pub struct SigningKeys {
 pub struct Handle {
     shared: Arc<Shared>,
     tails: Arc<Tails>,
-    has_rules: bool,
     due: watch::Receiver<Option<Timestamp>>,
     running: Arc<Mutex<Option<Running>>>,
 }
@@ -328,7 +331,7 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let urgent = checked.header.log.lane == Lane::Urgent;
         // Where neither rules nor a watcher wait for it, its holder has it.
-        let waited_for = self.has_rules || self.tails.is_watched();
+        let waited_for = self.has_rules() || self.tails.is_watched();
         let in_haste = waited_for && checked.header.kind != Kind::DeliveryReport;
         let haste = if in_haste { Haste::Now } else { Haste::Soon };
         let work = Work::Replica { checked: Box::new(checked), reply };
@@ -366,6 +369,11 @@ impl Handle {
     /// Has what has expired marked, and what is long gone dropped.
     pub async fn sweep(&self) {
         let _ended = self.enqueue(Work::Sweep, false, Haste::Soon).await;
+    }
+
+    /// Whether anything may follow from a record now.
+    pub fn has_rules(&self) -> bool {
+        self.shared.has_rules.load(Ordering::Relaxed)
     }
 
     /// When the rules want their next tick.
@@ -415,11 +423,16 @@ impl Handle {
     }
 }
 
-/// Starts the pipeline over what the store holds. Without threads, call it inside a runtime.
+/// Starts the pipeline over what the store holds, and gives what the rules want written before anything else. Without
+/// threads, call it inside a runtime.
 ///
 /// # Errors
 /// When the state in the store cannot be read back.
-pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> Result<Handle, StartError> {
+pub fn start(
+    parts: Parts,
+    current: Arc<Mutex<Current>>,
+    tails: Arc<Tails>,
+) -> Result<(Handle, Vec<Draft>), StartError> {
     let (failed, _) = watch::channel(false);
     let (due_sender, due) = watch::channel(None);
     let shared = Arc::new(Shared {
@@ -431,8 +444,8 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
         other_room: Arc::new(Semaphore::new(OTHER_WAITING_MAX)),
         failed,
         ended_in_order: AtomicBool::new(false),
+        has_rules: AtomicBool::new(false),
     });
-    let has_rules = parts.derive.is_some();
     let mut committer = Committer {
         parts,
         current,
@@ -445,13 +458,14 @@ pub fn start(parts: Parts, current: Arc<Mutex<Current>>, tails: Arc<Tails>) -> R
         evidence: Vec::new(),
     };
     committer.reload()?;
+    let opening = committer.parts.derive.as_mut().map(|derive| derive.opening()).unwrap_or_default();
     let running = if shared.surroundings.has_threads() {
         let thread = std::thread::Builder::new().name("pipeline".into());
         Running::Thread(thread.spawn(move || committer.run()).map_err(StartError::Thread)?)
     } else {
         Running::Task(tokio::spawn(committer.run_as_task()))
     };
-    Ok(Handle { shared, tails, has_rules, due, running: Arc::new(Mutex::new(Some(running))) })
+    Ok((Handle { shared, tails, due, running: Arc::new(Mutex::new(Some(running))) }, opening))
 }
 
 /// Why a node's state could not be taken up.
@@ -504,6 +518,27 @@ pub fn reopen(entry: Entry, now: Timestamp) -> Result<Arrival, crate::record::Er
     let body = entry.body.as_ref().and_then(|body| crate::record::open_body(&header, body).ok());
     let received = header.time.min(now);
     Ok(Arrival { entry, header: Arc::new(header), body: body.map(Arc::new), received, returned: false })
+}
+
+/// When a record was received that the rules were given, as they were told it: kept for alerts of others; what we write
+/// ourselves is received as it is sealed. Absent means that the rules never saw it.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn received(
+    store: &dyn Store,
+    own: &OriginId,
+    arrival: &Arrival,
+) -> Result<Option<Timestamp>, campanile_log::Error> {
+    let header = &arrival.header;
+    let row = store.state(&received_key(arrival.entry.arrival))?;
+    let kept = row.and_then(|row| Some(i128::from_be_bytes(row.try_into().ok()?)));
+    let kept = kept.and_then(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).ok());
+    Ok(kept.or_else(|| (header.origin == *own).then_some(header.time)))
+}
+
+fn received_key(arrival: u64) -> Vec<u8> {
+    [RECEIVED_PREFIX, &arrival.to_be_bytes()].concat()
 }
 
 /// The permanent identity of an alert: department, sender, identifier, the text of sent; and the hash of its content.

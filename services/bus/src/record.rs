@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use campanile_alert::classify::Classification;
-use campanile_alert::{Alert, ExerciseId, OriginId, Scope, Status, Timestamp, World};
+use campanile_alert::{Alert, DepartmentId, ExerciseId, OriginId, Scope, Status, Timestamp, World};
 use campanile_discovery::keys::{KeyId, Signature, SigningKey};
 use campanile_log::{Entry, Hash, Lane, Link, LogId, Sealed, Slot};
 use campanile_proto::bus::v1 as wire;
@@ -23,6 +23,8 @@ pub const READER_VERSION: u32 = 1;
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// The most causes that a record lists.
 pub const CAUSES_MAX: usize = 32;
+/// The most departments that a tick says were heard.
+pub const HEARD_MAX: usize = 1_024;
 /// The most signatures on a record.
 pub const SIGNATURES_MAX: usize = 4;
 /// What the signature of a record is over, in DSSE's words.
@@ -86,6 +88,8 @@ pub enum Kind {
     Manifest,
     Pause,
     Envelope,
+    Activation,
+    Shadow,
 }
 
 /// A decoded header.
@@ -150,6 +154,15 @@ pub struct Body {
     pub content: Content,
 }
 
+/// A moment that timers waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tick {
+    /// The moment.
+    pub at: Timestamp,
+    /// The departments that were heard just before, in order; at most one for each of the roster.
+    pub heard: Vec<DepartmentId>,
+}
+
 /// The content of a body.
 #[derive(Debug, Clone)]
 pub enum Content {
@@ -165,7 +178,7 @@ pub enum Content {
     /// An officer's decision.
     Approval(campanile_proto::rules::v1::Approval),
     /// A moment that timers waited for.
-    Tick(Timestamp),
+    Tick(Tick),
     /// What a gateway did.
     DeliveryReport(campanile_proto::gateway::v1::DeliveryReport),
     /// A new signing key.
@@ -176,6 +189,10 @@ pub enum Content {
     Pause(campanile_proto::rules::v1::Pause),
     /// A pre-authorisation.
     Envelope(campanile_proto::rules::v1::Envelope),
+    /// A change of which packs are in force.
+    Activation(Box<campanile_proto::rules::v1::Activation>),
+    /// What a pack in shadow would have done.
+    Shadow(Box<campanile_proto::rules::v1::ShadowDecision>),
 }
 
 impl Content {
@@ -190,6 +207,8 @@ impl Content {
             Self::Manifest(_) => Kind::Manifest,
             Self::Pause(_) => Kind::Pause,
             Self::Envelope(_) => Kind::Envelope,
+            Self::Activation(_) => Kind::Activation,
+            Self::Shadow(_) => Kind::Shadow,
         }
     }
 }
@@ -239,7 +258,7 @@ pub struct Seal<'a> {
 impl Seal<'_> {
     /// Encodes and signs `draft` at `slot`.
     pub fn seal(&self, draft: &Draft, log: &LogId, slot: Slot) -> (Sealed, Header) {
-        let body: Bytes = body_to_wire(&draft.body, &self.salt).encode_to_vec().into();
+        let body = encode_body(&draft.body, &self.salt);
         let body_hash = Hash::of(&body);
         let key_id = self.key.id().to_string();
         let header = wire::RecordHeader {
@@ -296,6 +315,11 @@ impl Seal<'_> {
         };
         (Sealed { header: bytes, body, signatures }, decoded)
     }
+}
+
+/// The bytes of a body with this salt: what a record's body hash is over.
+pub fn encode_body(body: &Body, salt: &[u8; 16]) -> Bytes {
+    body_to_wire(body, salt).encode_to_vec().into()
 }
 
 /// Decodes a header.
@@ -534,14 +558,17 @@ fn content_to_wire(content: &Content) -> wire::record_body::Payload {
             original_media_type: media_type.clone(),
         }),
         Content::Approval(approval) => Payload::Approval(approval.clone()),
-        Content::Tick(at) => {
-            Payload::Tick(campanile_proto::rules::v1::Tick { at: Some(convert::timestamp_to_wire(*at)) })
-        }
+        Content::Tick(tick) => Payload::Tick(campanile_proto::rules::v1::Tick {
+            at: Some(convert::timestamp_to_wire(tick.at)),
+            heard: tick.heard.iter().map(ToString::to_string).collect(),
+        }),
         Content::DeliveryReport(report) => Payload::DeliveryReport(report.clone()),
         Content::KeyChange(change) => Payload::KeyChange(change.clone()),
         Content::Manifest(manifest) => Payload::Manifest(manifest.clone()),
         Content::Pause(pause) => Payload::Pause(pause.clone()),
         Content::Envelope(envelope) => Payload::Envelope(envelope.clone()),
+        Content::Activation(activation) => Payload::Activation((**activation).clone()),
+        Content::Shadow(shadow) => Payload::Shadow((**shadow).clone()),
     }
 }
 
@@ -562,13 +589,17 @@ fn content_from_wire(payload: wire::record_body::Payload) -> Result<Content, Err
         }
         Payload::Approval(approval) => Content::Approval(approval),
         Payload::Tick(tick) => {
-            Content::Tick(convert::timestamp_from_wire(tick.at.as_ref(), "at").map_err(|_| Error::Field("tick"))?)
+            let at = convert::timestamp_from_wire(tick.at.as_ref(), "at").map_err(|_| Error::Field("tick"))?;
+            let heard = tick.heard.into_iter().take(HEARD_MAX).map(DepartmentId::try_new).collect::<Result<_, _>>();
+            Content::Tick(Tick { at, heard: heard.map_err(|_| Error::Field("tick"))? })
         }
         Payload::DeliveryReport(report) => Content::DeliveryReport(report),
         Payload::KeyChange(change) => Content::KeyChange(change),
         Payload::Manifest(manifest) => Content::Manifest(manifest),
         Payload::Pause(pause) => Content::Pause(pause),
         Payload::Envelope(envelope) => Content::Envelope(envelope),
+        Payload::Activation(activation) => Content::Activation(Box::new(activation)),
+        Payload::Shadow(shadow) => Content::Shadow(Box::new(shadow)),
     })
 }
 
@@ -618,6 +649,8 @@ fn kind_to_wire(kind: Kind) -> wire::RecordKind {
         Kind::Manifest => wire::RecordKind::Manifest,
         Kind::Pause => wire::RecordKind::Pause,
         Kind::Envelope => wire::RecordKind::Envelope,
+        Kind::Activation => wire::RecordKind::Activation,
+        Kind::Shadow => wire::RecordKind::Shadow,
     }
 }
 
@@ -632,5 +665,7 @@ fn kind_from_wire(kind: wire::RecordKind) -> Option<Kind> {
         wire::RecordKind::Manifest => Kind::Manifest,
         wire::RecordKind::Pause => Kind::Pause,
         wire::RecordKind::Envelope => Kind::Envelope,
+        wire::RecordKind::Activation => Kind::Activation,
+        wire::RecordKind::Shadow => Kind::Shadow,
     })
 }

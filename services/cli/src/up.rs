@@ -214,7 +214,9 @@ async fn play(local: &Local, fire: Alert, clock: &Arc<dyn Clock>, say: &Say) -> 
 
 /// Two persons of edb's directorate allow the fire rule to act at once, for a month.
 async fn sign_envelope(local: &Local, clock: &Arc<dyn Clock>) -> Result<()> {
-    if local.node("edb")?.rules().is_none() {
+    let edb = local.node("edb")?;
+    edb.bus().ready().await?;
+    if edb.rules().lock().engine.rule(FIRE_RULE).is_none() {
         return Ok(());
     }
     let until = clock.now().checked_add(jiff::SignedDuration::from_hours(24 * 30)).context("the clock is too late")?;

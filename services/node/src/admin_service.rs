@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 use tracing::info;
 
-use crate::alert_service::{no_rules, private};
+use crate::alert_service::private;
 use crate::auth::Gate;
 use crate::config::Member;
 use crate::rules::{RulesView, rule_to_wire};
@@ -29,7 +29,7 @@ use crate::status::{self, field, internal, reason, refuse};
 pub struct Admin {
     pub(crate) bus: Bus,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) rules: Option<Arc<Mutex<RulesView>>>,
+    pub(crate) rules: Arc<Mutex<RulesView>>,
     pub(crate) member: Arc<Member>,
 }
 
@@ -130,8 +130,9 @@ impl AdminService for Admin {
         request: Request<wire::ListRulesRequest>,
     ) -> Result<Response<wire::ListRulesResponse>, Status> {
         self.gate.admit(&request, &[Role::Read, Role::Approve, Role::Administer])?;
-        let view = self.rules.as_ref().ok_or_else(no_rules)?.lock();
-        Ok(Response::new(rules_to_wire(&view)))
+        // What is known by now can be read.
+        let _past = self.bus.ready().await;
+        Ok(Response::new(rules_to_wire(&self.rules.lock())))
     }
 
     async fn pause_rule(
@@ -142,8 +143,8 @@ impl AdminService for Admin {
         let person = self.gate.person(&caller)?;
         let mut pause =
             request.into_inner().pause.ok_or_else(|| field("pause", "say which rule to stop or release"))?;
-        let rules = self.rules.as_ref().ok_or_else(no_rules)?;
-        if rules.lock().engine.rule(&pause.rule).is_none() {
+        self.bus.ready().await.map_err(status::publish)?;
+        if self.rules.lock().engine.rule(&pause.rule).is_none() {
             return Err(unknown_rule(&pause.rule));
         }
         if pause.paused && pause.reason.trim().is_empty() {
@@ -186,8 +187,8 @@ impl AdminService for Admin {
                 return Err(field("valid_from", "it is not before valid_to, so the envelope would never hold"));
             }
         }
-        let rules = self.rules.as_ref().ok_or_else(no_rules)?;
-        let digest = rules.lock().engine.rule(&request.rule).map(|rule| rule.digest);
+        self.bus.ready().await.map_err(status::publish)?;
+        let digest = self.rules.lock().engine.rule(&request.rule).map(|rule| rule.digest);
         let digest = digest.ok_or_else(|| unknown_rule(&request.rule))?;
         let envelope = rules_wire::Envelope {
             rule: request.rule.clone(),
@@ -294,29 +295,7 @@ fn rules_to_wire(view: &RulesView) -> wire::ListRulesResponse {
             last_decision_zh_hant: decision.map(|decision| decision.why.zh_hant.clone()).unwrap_or_default(),
         }
     });
-    let pending = engine.pending().into_iter().map(|pending| {
-        let text = |language: &str| {
-            let found = pending.headlines.iter().find(|(tag, _)| tag == language);
-            found.map(|(_, text)| text.clone()).unwrap_or_default()
-        };
-        rules_wire::Pending {
-            target_names: engine.target_names(&pending.rule, &pending.targets),
-            text_en: text("en"),
-            text_zh_hant: text("zh-Hant"),
-            id: pending.id,
-            rule: pending.rule,
-            world: pending.world.to_string(),
-            effect: pending.effect,
-            targets: pending.targets,
-            need: u32::try_from(pending.need).unwrap_or(u32::MAX),
-            by: pending.by,
-            approved_by: pending.approvals,
-            shown_hash: pending.shown.to_vec(),
-            deadline: pending.deadline.map(timestamp_to_wire),
-            why_en: pending.why.en,
-            why_zh_hant: pending.why.zh_hant,
-        }
-    });
+    let pending = engine.pending().into_iter().map(|pending| pending_to_wire(engine, pending));
     let effects = engine.live().into_iter().map(|live| rules_wire::LiveEffect {
         rule: live.effect.rule.clone(),
         world: live.effect.world.to_string(),
@@ -328,4 +307,32 @@ fn rules_to_wire(view: &RulesView) -> wire::ListRulesResponse {
         max: Some(timestamp_to_wire(live.until)),
     });
     wire::ListRulesResponse { pending: pending.collect(), effects: effects.collect(), rules: rules.collect() }
+}
+
+/// A proposal as callers see it.
+pub(crate) fn pending_to_wire(
+    engine: &campanile_rules::Engine,
+    pending: campanile_rules::Pending,
+) -> rules_wire::Pending {
+    let text = |language: &str| {
+        let found = pending.headlines.iter().find(|(tag, _)| tag == language);
+        found.map(|(_, text)| text.clone()).unwrap_or_default()
+    };
+    rules_wire::Pending {
+        target_names: engine.target_names(&pending.rule, &pending.targets),
+        text_en: text("en"),
+        text_zh_hant: text("zh-Hant"),
+        id: pending.id,
+        rule: pending.rule,
+        world: pending.world.to_string(),
+        effect: pending.effect,
+        targets: pending.targets,
+        need: u32::try_from(pending.need).unwrap_or(u32::MAX),
+        by: pending.by,
+        approved_by: pending.approvals,
+        shown_hash: pending.shown.to_vec(),
+        deadline: pending.deadline.map(timestamp_to_wire),
+        why_en: pending.why.en,
+        why_zh_hant: pending.why.zh_hant,
+    }
 }

@@ -49,7 +49,7 @@ const OFFSET_MINUTES: i32 = 480;
 pub struct Alerts {
     pub(crate) bus: Bus,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) rules: Option<Arc<Mutex<RulesView>>>,
+    pub(crate) rules: Arc<Mutex<RulesView>>,
     pub(crate) sources: Arc<HashMap<String, MappingTable>>,
     pub(crate) sender: Arc<str>,
     pub(crate) metrics: Arc<Metrics>,
@@ -91,7 +91,7 @@ impl Alerts {
                 (alert, Some((bytes, xml::MEDIA_TYPE.to_owned())))
             }
         };
-        let classification = self.classify(&alert, &request.source)?;
+        let classification = classified(&self.sources, &alert, &request.source)?;
         if request.audience_departments.len() > AUDIENCE_MAX {
             return Err(field("audience_departments", format!("it names more than {AUDIENCE_MAX} departments")));
         }
@@ -110,17 +110,6 @@ impl Alerts {
             audience_departments: request.audience_departments,
             traceparent: String::new(),
         })
-    }
-
-    fn classify(&self, alert: &Alert, source: &str) -> Result<Classification, Status> {
-        if source.is_empty() {
-            return Ok(classify::classify(alert, self.bus.vocabulary()));
-        }
-        let table = self.sources.get(source).ok_or_else(|| {
-            let names: Vec<&str> = self.sources.keys().map(String::as_str).collect();
-            field("source", format!("{source:?} is not a source of this node; it knows {names:?}"))
-        })?;
-        Ok(table.classify(alert))
     }
 
     /// A CAP message of this node about another: an Ack or a Cancel.
@@ -182,7 +171,7 @@ impl Alerts {
 }
 
 /// Reads exactly one CAP message.
-fn one_message(bytes: &[u8]) -> Result<Alert, Status> {
+pub(crate) fn one_message(bytes: &[u8]) -> Result<Alert, Status> {
     let document =
         xml::read(bytes, &xml::Limits::default()).map_err(|error| field("cap_xml", crate::config::chain(&error)))?;
     if document.kind != xml::Kind::Alert || document.messages.len() != 1 {
@@ -315,8 +304,7 @@ impl AlertService for Alerts {
         let caller = self.gate.admit(&request, &[Role::Approve])?;
         let person = self.gate.person(&caller)?;
         let request = request.into_inner();
-        let rules = self.rules.as_ref().ok_or_else(no_rules)?;
-        let pending = rules.lock().engine.pending().into_iter().find(|pending| pending.id == request.pending_id);
+        let pending = self.rules.lock().engine.pending().into_iter().find(|pending| pending.id == request.pending_id);
         let pending = pending.ok_or_else(|| {
             let message = "nothing of that id waits for approval; list what waits, it may have been decided already";
             refuse(Code::NotFound, "NOT_PENDING", message)
@@ -376,8 +364,20 @@ impl AlertService for Alerts {
     }
 }
 
-pub(crate) fn no_rules() -> Status {
-    refuse(Code::FailedPrecondition, "NO_RULES", "this node evaluates no rules; call the department's publishing node")
+/// What an alert means in the vocabulary: by its own codes, or by the mapping table of its source.
+pub(crate) fn classified(
+    sources: &HashMap<String, MappingTable>,
+    alert: &Alert,
+    source: &str,
+) -> Result<Classification, Status> {
+    if source.is_empty() {
+        return Ok(classify::classify(alert, campanile_alert::vocabulary::v1()));
+    }
+    let table = sources.get(source).ok_or_else(|| {
+        let names: Vec<&str> = sources.keys().map(String::as_str).collect();
+        field("source", format!("{source:?} is not a source of this node; it knows {names:?}"))
+    })?;
+    Ok(table.classify(alert))
 }
 
 pub(crate) fn private() -> Audience {

@@ -1,5 +1,6 @@
 //! What an operator writes: one YAML file a node. Everything is read and judged before anything is bound.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use campanile_discovery::roster::{RootKeys, RosterCache, RosterHandle};
 use campanile_discovery::tls::{IdentityFiles, TlsMaterial};
 use campanile_discovery::{DirectoryConfig, MemoryHub};
 use campanile_log::SqliteStore;
-use campanile_rules::{DataSet, DataSets, Format, Pack};
+use campanile_rules::Pack;
 use serde::Deserialize;
+
+use crate::rules::{Files, Library};
 
 /// The largest file that a configuration may name, in bytes: a data set of a whole territory fits.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -90,7 +93,8 @@ pub struct Config {
     pub member: Member,
     /// CAP `sender` of what this node makes: effects, Cancels and Acks, for example `edb@campanile.hk`.
     pub sender: String,
-    /// The packs of the department; a data set lies beside the pack that names it.
+    /// The packs that are in force as long as officers have activated no others of their names; a data set lies beside
+    /// the pack that names it.
     #[serde(default)]
     pub packs: Vec<PathBuf>,
     /// Mapping tables for foreign alerts, by the name that publishers give.
@@ -169,44 +173,41 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads the packs and the data sets that they name.
+    /// Reads the packs, and puts the data sets that they name into the library.
     ///
     /// # Errors
     /// [`Error`] with file, line and remedy.
-    pub fn load_packs(&self) -> Result<(Vec<Pack>, DataSets), Error> {
+    pub fn load_packs(&self, library: &Library) -> Result<Vec<Files>, Error> {
         let mut packs = Vec::new();
-        let mut data = DataSets::new();
         for path in &self.packs {
             let text = read_text(path)?;
             let file = path.display().to_string();
             let base = path.parent().unwrap_or(Path::new("."));
-            let tables = Pack::files_of(&text)
-                .into_iter()
-                .map(|name| Ok((name.clone(), read_bytes(&base.join(&name))?)))
-                .collect::<Result<_, Error>>()?;
+            let mut data = BTreeMap::new();
+            let mut tables = campanile_rules::Files::new();
+            for name in Pack::files_of(&text) {
+                let file = base.join(&name);
+                let bytes = read_bytes(&file)?;
+                data.insert(name.clone(), library.put(&bytes).map_err(|source| Error::File { path: file, source })?);
+                tables.insert(name, bytes);
+            }
             let (pack, warnings) = Pack::parse_with(&text, &tables).map_err(|refusal| {
                 let faults: Vec<String> = refusal.0.iter().map(|fault| fault.render(&file, &text)).collect();
                 content(path, faults.join("\n"))
             })?;
-            // Taken and never fired, it would be the silence that it was written against.
-            if let Some(rule) = pack.rules.iter().find(|rule| rule.absent.is_some()) {
-                let reason = "waits for a department's silence, which this node does not hear yet; leave the rule out";
-                return Err(content(path, format!("rule {} {reason}", rule.id)));
-            }
             for warning in warnings {
                 tracing::warn!(pack = pack.name, "{}", warning.render(&file, &text));
             }
             for (name, reference) in &pack.data {
                 let file = base.join(&reference.file);
-                let format = Format::of_file(&reference.file)
-                    .ok_or_else(|| content(&file, "use a file that ends in .json, .csv or .geojson".into()))?;
-                let set = DataSet::parse(name, format, &read_bytes(&file)?, &reference.rows)
-                    .map_err(|error| content(&file, chain(&error)))?;
-                data.insert(name.clone(), set);
+                let digest = library.put(&read_bytes(&file)?).map_err(|source| Error::File { path: file, source })?;
+                data.insert(name.clone(), digest);
             }
-            packs.push(pack);
+            let files = Files { text, data };
+            files.read(library).map_err(|unfit| content(path, unfit.to_string()))?;
+            packs.push(files);
         }
-        Ok((packs, data))
+        Ok(packs)
     }
 
     /// Reads the mapping tables.

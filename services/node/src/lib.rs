@@ -1,7 +1,7 @@
 //! A department's node: the bus, the rules of the department, and the services that its systems and officers call.
 //!
 //! Read in this order: [`config`] (what an operator writes), [`server`] (the assembly), [`rules`] (the engine on the
-//! bus), [`alert_service`] and [`admin_service`] (the calls), [`auth`] (who may call what), [`status`] (the one place
+//! bus, packs in and out of force), [`alert_service`] and [`admin_service`] (the calls), [`auth`] (who may call what), [`status`] (the one place
 //! that makes errors for callers), [`http`] (metrics and health for machines).
 
 pub mod admin_service;

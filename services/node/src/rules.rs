@@ -1,45 +1,122 @@
-//! The rule engine on the bus: records become inputs, effects become drafts.
+//! The rules of a department on the bus: records become inputs, effects become drafts.
 //!
-//! The engine is pure; this is where its world meets the log's. State rows of the engine and of the envelope's signers
-//! are kept apart by a first letter. An envelope's signatures come as one record a person; they are gathered here until
-//! the engine has them all.
+//! The engine is pure; this is where its world meets the log's. An [`Activation`](Content::Activation) record changes
+//! which packs are in force, and the engine is another one from that record on; the manifest that says so to the
+//! federation commits with it. Rows are kept apart by a first letter:
+//!
+//! ```text
+//!   e  the engine's own            p  a pack in force               m  the newest manifest of a department
+//!   s  an envelope's signers       w  a pack that waits             h, q  the engine and the packs in shadow
+//!   a  where an alert is about that a gateway may report on
+//! ```
+//!
+//! Read in this order: [`packs`] (what is put in force), [`library`] (what packs read), [`activations`] (how that
+//! changes), [`shadow`], [`manifests`] (what the federation knows of it), [`replay`] (a decision made again),
+//! [`service`] (the calls) and [`desk`] (activation as officers meet it).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use campanile_alert::{AlertId, DepartmentId, Scope, Status, Timestamp};
-use campanile_bus::bus::is_urgent;
-use campanile_bus::record::{Audience, Body, Content, Draft, Header};
+use campanile_alert::{DepartmentId, Timestamp};
+use campanile_bus::record::{Content, Draft, Header};
 use campanile_bus::{Derive, Derived, Event};
 use campanile_discovery::roster::{Roster, RosterHandle};
-use campanile_proto::bus::v1 as wire;
+use campanile_log::Hash;
 use campanile_proto::convert::timestamp_from_wire;
 use campanile_proto::rules::v1 as rules_wire;
-use campanile_rules::{
-    Answer, Approval, DataSets, Decision, Effect, Engine, Envelope, Input, InputKind, Issued, Options, Pack, Signer,
-};
+use campanile_rules::{Answer, Approval, Decision, Engine, Envelope, Input, InputKind, Options, Signer};
 use parking_lot::Mutex;
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
+
+pub mod activations;
+pub mod desk;
+pub mod effects;
+pub mod library;
+pub mod manifests;
+pub mod packs;
+pub mod replay;
+pub mod service;
+pub mod shadow;
+mod silence;
+
+pub use activations::Waiting;
+pub use effects::rule_to_wire;
+pub use library::Library;
+pub use manifests::Manifests;
+pub use packs::{Files, InForce, Ready, Unfit};
+
+use shadow::Shadows;
+use silence::Areas;
 
 const ENGINE_ROW: u8 = b'e';
 const SIGNERS_ROW: u8 = b's';
+const PACK_ROW: u8 = b'p';
+const WAITING_ROW: u8 = b'w';
+const MANIFEST_ROW: u8 = b'm';
+const SHADOW_ENGINE_ROW: u8 = b'h';
+const SHADOW_ROW: u8 = b'q';
+const AREAS_ROW: u8 = b'a';
 /// How many persons' signatures of one envelope are kept.
 const SIGNERS_MAX: usize = 32;
 
-/// What readers see of the rules: the engine itself and the last decision of each rule.
+/// Rows to set or remove, by their keys.
+type Rows = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// What readers see of the rules. Hold its lock briefly: the pipeline waits for it.
 #[derive(Debug)]
 pub struct RulesView {
-    /// The engine; hold the lock briefly, the pipeline waits for it.
+    /// The engine of the packs in force.
     pub engine: Engine,
     /// The last decision about each rule.
     pub decisions: BTreeMap<String, Decision>,
+    /// The packs in force, by name.
+    pub packs: BTreeMap<String, InForce>,
+    /// The packs that wait for a second officer, by the id of what was agreed to.
+    pub waiting: BTreeMap<Hash, Waiting>,
+    /// The newest manifest of each department, the own one included.
+    pub manifests: Manifests,
+    /// The packs in shadow.
+    pub shadows: Shadows,
+    /// Packs of the configuration that were not put in force, and why.
+    pub problems: Vec<String>,
+    /// The engine's rows as they were stored: another engine takes them over at an activation.
+    pub(crate) rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    areas: Areas,
+}
+
+impl RulesView {
+    /// Whether no rule is in force, and none has left anything behind.
+    fn is_idle(&self) -> bool {
+        self.rows.is_empty() && self.engine.rules().next().is_none()
+    }
+
+    /// Has the engine decide about an input; the drafts are its effects.
+    fn evaluate(&mut self, input: &Input<'_>, event: &Event<'_>, rows: &mut Rows) -> Vec<Draft> {
+        let outcome = match event.arrival.returned {
+            true => self.engine.take_back(input, effects::issued(event.body).as_ref()),
+            false => self.engine.apply(input),
+        };
+        for note in outcome.notes {
+            tracing::debug!(rule = note.rule, world = %note.world, verdict = ?note.verdict, "{}", note.why.en);
+            self.decisions.insert(note.rule.clone(), note);
+        }
+        for (key, value) in outcome.state {
+            match &value {
+                Some(value) => self.rows.insert(key.clone(), value.clone()),
+                None => self.rows.remove(&key),
+            };
+            rows.push((key_of(ENGINE_ROW, &key), value));
+        }
+        outcome.effects.into_iter().map(|effect| effects::draft(effect, event.body)).collect()
+    }
 }
 
 /// The rules of a department as the pipeline runs them.
 pub struct NodeRules {
     department: DepartmentId,
-    packs: Vec<Pack>,
-    data: DataSets,
+    configured: Vec<(Files, Ready)>,
+    library: Arc<Library>,
     options: Options,
     roster: RosterHandle,
     signers: BTreeMap<String, Signatures>,
@@ -56,20 +133,36 @@ struct Signatures {
 }
 
 impl NodeRules {
-    /// Puts packs and data sets to work for a department.
+    /// Makes the rules of a department, without memory and with no pack in force. `configured` are the packs of the
+    /// node's configuration, which [`Derive::opening`] puts in force where nothing else is.
     ///
     /// # Errors
-    /// [`campanile_rules::Error`] when they cannot be active together.
+    /// [`Unfit`] when a configured pack is refused, or they cannot be active together.
     pub fn new(
         department: DepartmentId,
-        packs: Vec<Pack>,
-        data: DataSets,
+        configured: Vec<Files>,
+        library: Arc<Library>,
         options: Options,
         roster: RosterHandle,
-    ) -> Result<Self, campanile_rules::Error> {
-        let engine = Engine::new(department.clone(), packs.clone(), data.clone(), options.clone())?;
-        let view = Arc::new(Mutex::new(RulesView { engine, decisions: BTreeMap::new() }));
-        Ok(Self { department, packs, data, options, roster, signers: BTreeMap::new(), view })
+    ) -> Result<Self, Unfit> {
+        let read = |files: Files| files.read(&library).map(|(ready, _)| (files, ready));
+        let configured = configured.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let ready: Vec<Arc<Ready>> = configured.iter().map(|(_, ready)| Arc::new(ready.clone())).collect();
+        packs::engine(&department, &options, ready.iter())?;
+        let engine = packs::engine(&department, &options, std::iter::empty())?;
+        let view = RulesView {
+            engine,
+            decisions: BTreeMap::new(),
+            packs: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            manifests: Manifests::new(),
+            shadows: Shadows::default(),
+            problems: Vec::new(),
+            rows: BTreeMap::new(),
+            areas: Areas::default(),
+        };
+        let view = Arc::new(Mutex::new(view));
+        Ok(Self { department, configured, library, options, roster, signers: BTreeMap::new(), view })
     }
 
     /// The view for the services.
@@ -77,7 +170,7 @@ impl NodeRules {
         Arc::clone(&self.view)
     }
 
-    fn input<'a>(&mut self, event: &'a Event<'a>, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Option<Input<'a>> {
+    fn input<'a>(&mut self, event: &'a Event<'a>, rows: &mut Rows) -> Option<Input<'a>> {
         let header = &event.arrival.header;
         let kind = self.kind(event, rows)?;
         Some(Input {
@@ -97,16 +190,19 @@ impl NodeRules {
     }
 
     /// What the record says to the rules; nothing when it concerns others.
-    fn kind<'a>(&mut self, event: &'a Event<'a>, rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Option<InputKind<'a>> {
+    fn kind<'a>(&mut self, event: &'a Event<'a>, rows: &mut Rows) -> Option<InputKind<'a>> {
         let header = &event.arrival.header;
         let own = *header.origin.department() == self.department;
         match &event.body.content {
             Content::Alert { alert, .. } => {
                 Some(InputKind::Alert { alert, classification: &event.body.classification })
             }
+            Content::DeliveryReport(report) => {
+                self.view.lock().areas.told(report).map(|areas| InputKind::Notice { areas })
+            }
             // What officers and timers of other departments decide is theirs.
             _ if !own => None,
-            Content::Tick(at) => Some(InputKind::Tick { at: *at }),
+            Content::Tick(tick) => Some(InputKind::Tick { at: tick.at }),
             Content::Approval(approval) => {
                 let roster = self.roster.at(header.roster).unwrap_or_else(|| self.roster.current());
                 Some(InputKind::Approval(Approval {
@@ -129,17 +225,12 @@ impl NodeRules {
             }),
             Content::Pause(pause) => Some(InputKind::Resume { rule: pause.rule.clone(), by: pause.person.clone() }),
             Content::Envelope(envelope) => self.envelope(header, envelope, rows).map(InputKind::Envelope),
-            Content::DeliveryReport(_) | Content::KeyChange(_) | Content::Manifest(_) => None,
+            Content::KeyChange(_) | Content::Manifest(_) | Content::Activation(_) | Content::Shadow(_) => None,
         }
     }
 
     /// Adds one person's signature to those of the same rule text, and gives the envelope as it stands now.
-    fn envelope(
-        &mut self,
-        header: &Header,
-        envelope: &rules_wire::Envelope,
-        rows: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    ) -> Option<Envelope> {
+    fn envelope(&mut self, header: &Header, envelope: &rules_wire::Envelope, rows: &mut Rows) -> Option<Envelope> {
         let digest: [u8; 32] = envelope.rule_digest.as_slice().try_into().ok()?;
         let from = timestamp_from_wire(envelope.valid_from.as_ref(), "valid_from").ok()?;
         let to = timestamp_from_wire(envelope.valid_to.as_ref(), "valid_to").ok()?;
@@ -161,8 +252,7 @@ impl NodeRules {
         // It holds only while every signature does.
         held.from = held.from.max(from);
         held.to = held.to.min(to);
-        let key = [&[SIGNERS_ROW], envelope.rule.as_bytes()].concat();
-        rows.push((key, serde_json::to_vec(held).ok()));
+        rows.push((key_of(SIGNERS_ROW, envelope.rule.as_bytes()), serde_json::to_vec(held).ok()));
         let signers = held.signers.clone();
         Some(Envelope { rule: envelope.rule.clone(), digest, signers, from: held.from, to: held.to })
     }
@@ -170,122 +260,103 @@ impl NodeRules {
 
 impl Derive for NodeRules {
     fn restore(&mut self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
-        let engine = Engine::new(self.department.clone(), self.packs.clone(), self.data.clone(), self.options.clone());
-        let mut engine = engine.map_err(|error| crate::config::chain(&error))?;
-        let mut own = Vec::new();
+        let mut view = self.view.lock();
         self.signers.clear();
+        view.rows.clear();
+        view.packs.clear();
+        view.waiting.clear();
+        view.manifests.clear();
+        view.areas.clear();
+        view.shadows = Shadows::default();
         for (key, value) in rows {
-            match key.split_first() {
-                Some((&ENGINE_ROW, rest)) => own.push((rest.to_vec(), value)),
-                Some((&SIGNERS_ROW, rest)) => {
-                    let rule = String::from_utf8_lossy(rest).into_owned();
-                    let held = serde_json::from_slice(&value).map_err(|error| error.to_string())?;
-                    self.signers.insert(rule, held);
+            let Some((table, rest)) = key.split_first() else { return Err("a row of the rules has no key".into()) };
+            let name = || String::from_utf8_lossy(rest).into_owned();
+            match *table {
+                ENGINE_ROW => {
+                    view.rows.insert(rest.to_vec(), value);
                 }
+                SIGNERS_ROW => {
+                    self.signers.insert(name(), read(&value)?);
+                }
+                PACK_ROW => {
+                    let pack = InForce::read(read(&value)?, &self.library).map_err(|unfit| unfit.to_string())?;
+                    view.packs.insert(name(), pack);
+                }
+                WAITING_ROW => {
+                    let id = Hash::try_from(rest).map_err(|error| error.to_string())?;
+                    view.waiting.insert(id, read(&value)?);
+                }
+                MANIFEST_ROW => {
+                    let department = DepartmentId::try_new(name()).map_err(|error| error.to_string())?;
+                    let manifest = rules_wire::Manifest::decode(value.as_slice()).map_err(|error| error.to_string())?;
+                    view.manifests.insert(department, manifest);
+                }
+                AREAS_ROW => {
+                    let hash = Hash::try_from(rest).map_err(|error| error.to_string())?;
+                    view.areas.take(hash, read(&value)?);
+                }
+                SHADOW_ENGINE_ROW => view.shadows.take_row(rest, value),
+                SHADOW_ROW => view.shadows.take_pack(name(), read(&value)?, &self.library)?,
                 _ => return Err("a row of the rules has an unknown first letter".into()),
             }
         }
-        engine.restore(own).map_err(|error| error.to_string())?;
-        self.view.lock().engine = engine;
-        Ok(())
+        let view = &mut *view;
+        view.engine = self.engine(&view.packs, &view.rows).map_err(|unfit| unfit.to_string())?;
+        view.shadows.restart(&self.department, &self.options).map_err(|unfit| unfit.to_string())
+    }
+
+    fn opening(&mut self) -> Vec<Draft> {
+        self.configure()
     }
 
     fn apply(&mut self, event: &Event<'_>) -> Derived {
-        let mut rows = Vec::new();
-        let Some(input) = self.input(event, &mut rows) else { return Derived { drafts: Vec::new(), state: rows } };
-        let mut view = self.view.lock();
-        let outcome = if event.arrival.returned {
-            view.engine.take_back(&input, issued(event.body).as_ref())
-        } else {
-            view.engine.apply(&input)
-        };
-        for note in outcome.notes {
-            tracing::debug!(rule = note.rule, world = %note.world, verdict = ?note.verdict, "{}", note.why.en);
-            view.decisions.insert(note.rule.clone(), note);
+        let mut rows = Rows::new();
+        let mut drafts = Vec::new();
+        match &event.body.content {
+            Content::Manifest(manifest) => self.keep_manifest(event, manifest, &mut rows),
+            Content::Activation(activation) => {
+                drafts.extend(self.activation(event, activation, &mut rows));
+            }
+            _ => {}
         }
-        drop(view);
-        rows.extend(outcome.state.into_iter().map(|(key, value)| ([&[ENGINE_ROW], key.as_slice()].concat(), value)));
-        let drafts = outcome.effects.into_iter().map(|effect| draft(effect, event.body)).collect();
-        Derived { drafts, state: rows }
+        let Some(input) = self.input(event, &mut rows) else {
+            return Derived { drafts, state: rows, decided: false };
+        };
+        let mut view = self.view.lock();
+        let view = &mut *view;
+        let idle = view.is_idle();
+        view.areas.note(&view.engine, event, &mut rows);
+        let heard = silence::heard(event, &input);
+        for input in heard.iter().chain([&input]) {
+            // What was issued before a loss waits for the packs that are put in force again.
+            if !idle || event.arrival.returned {
+                drafts.extend(view.evaluate(input, event, &mut rows));
+            }
+            drafts.extend(view.shadows.apply(input, &mut rows));
+        }
+        Derived { drafts, state: rows, decided: !idle || !view.shadows.is_empty() }
+    }
+
+    fn is_active(&self) -> bool {
+        let view = self.view.lock();
+        !view.is_idle() || !view.shadows.is_empty()
     }
 
     fn due(&self) -> Option<Timestamp> {
-        self.view.lock().engine.due()
+        let view = self.view.lock();
+        [view.engine.due(), view.shadows.due()].into_iter().flatten().min()
     }
 }
 
-/// What a record of ours says of the rule behind it; nothing when a person or system published it.
-fn issued(body: &Body) -> Option<Issued> {
-    let cause = |cause: &wire::Cause| {
-        Some(campanile_rules::Cause {
-            alert: AlertId::new(cause.sender.as_str(), cause.identifier.as_str(), cause.sent.as_str()),
-            origin: cause.origin.parse().ok()?,
-            hash: cause.record_hash.as_ref().try_into().ok()?,
-        })
-    };
-    let rule = body.rule.as_ref()?.id.clone();
-    Some(Issued { rule, causes: body.causes.iter().filter_map(cause).collect() })
+/// A row's key: the letter of its table, then the key in it.
+fn key_of(table: u8, key: &[u8]) -> Vec<u8> {
+    [&[table], key].concat()
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| format!("a row of the rules cannot be read: {error}"))
 }
 
 fn roles_of(roster: &Roster, person: &str) -> Vec<String> {
     roster.persons.iter().find(|known| known.id == person).map(|known| known.roles.clone()).unwrap_or_default()
-}
-
-fn draft(effect: Effect, trigger: &Body) -> Draft {
-    let cause = |cause: &campanile_rules::Cause| wire::Cause {
-        record_hash: bytes::Bytes::copy_from_slice(&cause.hash),
-        origin: cause.origin.to_string(),
-        sender: cause.alert.sender.to_string(),
-        identifier: cause.alert.identifier.to_string(),
-        sent: cause.alert.sent.to_string(),
-    };
-    let root = effect.causes.first().map(|cause| &cause.alert);
-    let status = effect.alert.status;
-    // A Draft goes to persons only.
-    let scope = if status == Status::Draft { Scope::Private } else { effect.alert.scope.unwrap_or(Scope::Public) };
-    Draft {
-        status,
-        exercise: effect.key.world.exercise().cloned(),
-        urgent: is_urgent(&effect.alert),
-        audience: Audience { scope, departments: Vec::new() },
-        body: Body {
-            classification: effect.classification,
-            causes: effect.causes.iter().map(cause).collect(),
-            cause_count: u32::try_from(effect.cause_count).unwrap_or(u32::MAX),
-            rule: Some(rule_to_wire(&effect.rule)),
-            depth: effect.depth,
-            rule_chain: effect.rules,
-            traceparent: traceparent(trigger, root, &effect.alert.identifier),
-            content: Content::Alert { alert: Arc::new(effect.alert), original: None, media_type: None },
-        },
-    }
-}
-
-/// The trace of the record that led to the effect, with a span of the effect's own; a tick has none, so the trace of
-/// the root cause is made again from its identity.
-fn traceparent(trigger: &Body, root: Option<&AlertId>, identifier: &str) -> String {
-    let span = campanile_log::Hash::of(identifier.as_bytes()).to_string();
-    let span = span.get(..16).unwrap_or_default();
-    let trace = match trigger.traceparent.split('-').nth(1) {
-        Some(trace) if trace.len() == 32 => trace.to_owned(),
-        _ => {
-            let root = root.map(ToString::to_string).unwrap_or_default();
-            campanile_log::Hash::of(root.as_bytes()).to_string().chars().take(32).collect()
-        }
-    };
-    format!("00-{trace}-{span}-01")
-}
-
-/// A rule reference on the wire.
-pub fn rule_to_wire(rule: &campanile_rules::RuleRef) -> rules_wire::RuleRef {
-    rules_wire::RuleRef {
-        id: rule.id.clone(),
-        pack: rule.pack.clone(),
-        pack_digest: rule.digest.to_vec(),
-        data_sets: rule
-            .data
-            .iter()
-            .map(|(name, digest)| rules_wire::DataSetRef { name: name.clone(), digest: digest.to_vec() })
-            .collect(),
-    }
 }

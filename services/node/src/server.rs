@@ -22,7 +22,9 @@ use crate::auth::Gate;
 use crate::config::{self, Config, Member};
 use crate::http;
 use crate::metrics::Metrics;
-use crate::rules::{NodeRules, RulesView};
+use crate::rules::desk::Desk;
+use crate::rules::service::Rules;
+use crate::rules::{Library, NodeRules, RulesView, Unfit};
 
 /// How long connections may take to close when the node ends.
 const CLOSING_MAX: Duration = Duration::from_secs(3);
@@ -33,7 +35,7 @@ pub struct Server {
     bus: Bus,
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
-    rules: Option<Arc<Mutex<RulesView>>>,
+    rules: Arc<Mutex<RulesView>>,
     member: Arc<Member>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -47,7 +49,7 @@ pub enum Error {
     Config(#[from] config::Error),
     /// The rules cannot be active.
     #[error("the rules cannot be active")]
-    Rules(#[from] campanile_rules::Error),
+    Rules(#[from] Unfit),
     /// An address cannot be bound.
     #[error("failed to listen at {address}; choose a free address")]
     Bind {
@@ -77,19 +79,20 @@ impl Server {
     /// # Errors
     /// [`Error`]; nothing is left running then.
     pub async fn bind(config: Config, clock: Arc<dyn Clock>, hub: &MemoryHub) -> Result<Self, Error> {
-        let (packs, data) = config.load_packs()?;
         let sources: HashMap<_, _> =
             config.load_sources()?.into_iter().map(|table| (table.source().to_owned(), table)).collect();
+        let sources = Arc::new(sources);
         let member = Arc::new(config.member.clone());
         let opened = member.open(&clock, hub)?;
         let department = member.origin.department().clone();
-        let rules = if packs.is_empty() {
-            None
-        } else {
-            let options = campanile_rules::Options { sender: config.sender.clone() };
-            Some(NodeRules::new(department.clone(), packs, data, options, opened.roster.clone())?)
-        };
-        let view = rules.as_ref().map(NodeRules::view);
+        let folder = member.data.join("data-sets");
+        let library = Library::folder(&folder).map_err(|source| config::Error::File { path: folder, source })?;
+        let library = Arc::new(library);
+        let options = campanile_rules::Options { sender: config.sender.clone() };
+        let packs = config.load_packs(&library)?;
+        let rules =
+            NodeRules::new(department.clone(), packs, Arc::clone(&library), options.clone(), opened.roster.clone())?;
+        let view = rules.view();
         let listener = bind(member.listen).await?;
         let address = local(&listener, member.listen);
         let metrics_listener = match member.metrics_listen {
@@ -109,7 +112,7 @@ impl Server {
             instance: opened.instance,
             addresses: member.addresses(address),
             peers: member.peers.iter().map(|peer| (peer.origin.clone(), peer.addresses.clone())).collect(),
-            derive: rules.map(|rules| Box::new(rules) as Box<dyn Derive>),
+            derive: Some(Box::new(rules) as Box<dyn Derive>),
             begin_anew: member.begin_anew,
         })
         .await?;
@@ -126,13 +129,17 @@ impl Server {
         let alerts = Alerts {
             bus: bus.clone(),
             gate: Arc::clone(&gate),
-            rules: view.clone(),
-            sources: Arc::new(sources),
+            rules: Arc::clone(&view),
+            sources: Arc::clone(&sources),
             sender: config.sender.as_str().into(),
             metrics,
             watches: Alerts::watch_bound(),
         };
-        let admin = Admin { bus: bus.clone(), gate, rules: view.clone(), member: Arc::clone(&member) };
+        let admin =
+            Admin { bus: bus.clone(), gate: Arc::clone(&gate), rules: Arc::clone(&view), member: Arc::clone(&member) };
+        let desk = Arc::new(Desk::new(bus.clone(), Arc::clone(&view), library, options));
+        tokio::spawn(Arc::clone(&desk).keep_shown(stop.clone()));
+        let rules = Rules::new(desk, gate, sources);
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<campanile_proto::bus::v1::alert_service_server::AlertServiceServer<Alerts>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -144,6 +151,7 @@ impl Server {
             .add_service(bus.peer_service())
             .add_service(alerts.into_service())
             .add_service(admin.into_service())
+            .add_service(rules.into_service())
             .add_service(health_service)
             .add_service(reflection)
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -167,9 +175,9 @@ impl Server {
         &self.bus
     }
 
-    /// The rules, when it has any.
-    pub fn rules(&self) -> Option<&Arc<Mutex<RulesView>>> {
-        self.rules.as_ref()
+    /// The rules.
+    pub fn rules(&self) -> &Arc<Mutex<RulesView>> {
+        &self.rules
     }
 
     /// Reads certificates, keys and the roster again from the disk; one sentence for each thing that changed.

@@ -1,12 +1,13 @@
-//! Proves that every cascade ends: no cycle among the rules of the whole federation, and no chain beyond the limit.
+//! Proves that every cascade ends: no cycle among the rules of the whole federation, and no chain beyond the limit; and
+//! that no two packs say opposite things without a person being asked.
 //!
 //! An edge runs from rule r to rule s when an effect of r can be a cause of s: s waits for r's event and trusts r's
 //! department. What the graph cannot see (levels, areas, approvals) is taken as possible, so it errs on the safe side:
 //! a tired officer is no proof that a cascade ends. Source: Aiken, Widom, Hellerstein, SIGMOD 1992.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_alert::DepartmentId;
+use campanile_alert::{DepartmentId, vocabulary};
 use serde::{Deserialize, Serialize};
 
 use crate::DEPTH_MAX;
@@ -36,19 +37,22 @@ pub struct ManifestRule {
     pub effect: String,
     /// The greatest depth of its effects, 1 to 4.
     pub depth_max: u32,
+    /// The antonyms of its effect that it puts to a person when they are in force.
+    #[serde(default)]
+    pub conflicts_asked: Vec<String>,
 }
 
 /// The causes of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestCause {
-    /// The event.
-    pub event: String,
+    /// The events, any of which is enough.
+    pub events: Vec<String>,
     /// The trusted issuers.
     pub from: Vec<DepartmentId>,
 }
 
 /// Why a set of packs may not be active together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Fault {
     /// Rules that can trigger each other in a circle (E020).
     #[error("rules trigger each other in a circle: {}; let one of them wait for another event or issuer", .0.join(" -> "))]
@@ -56,6 +60,21 @@ pub enum Fault {
     /// A chain of rules longer than the limit (E021).
     #[error("a chain of {} rules is longer than {DEPTH_MAX}: {}; cut it short", .0.len(), .0.join(" -> "))]
     TooDeep(Vec<String>),
+    /// Two rules of different packs whose effects contradict each other, and neither asks a person (E031).
+    #[error(
+        "{first} issues {first_effect} and {second} issues {second_effect}, which contradict each other, and neither asks \
+         a person; declare `conflict` in one of them"
+    )]
+    Contradiction {
+        /// The one rule.
+        first: String,
+        /// What it issues.
+        first_effect: String,
+        /// The other.
+        second: String,
+        /// What that issues.
+        second_effect: String,
+    },
     /// Two rules with one id.
     #[error("rule {0} stands in two packs; give each rule an id of its own")]
     Duplicate(String),
@@ -64,8 +83,8 @@ pub enum Fault {
 /// Checks all active packs of a federation against each other.
 ///
 /// Gives every rule that stands twice, then one cycle for each knot of rules, and, when there is no cycle, the longest
-/// chain if it is longer than [`DEPTH_MAX`]. Empty means that every cascade ends. The order of `manifests` does not
-/// matter.
+/// chain if it is longer than [`DEPTH_MAX`]; last the contradictions between packs. Empty means that every cascade ends.
+/// The order of `manifests` does not matter. Two versions of a pack (one name, two digests) do not contradict each other.
 pub fn check_federation(manifests: &[Manifest]) -> Vec<Fault> {
     // A table stands once for each thing it issues, so an id alone is no duplicate.
     let mut nodes: BTreeMap<(&str, &str), (&DepartmentId, &ManifestRule)> = BTreeMap::new();
@@ -81,7 +100,9 @@ pub fn check_federation(manifests: &[Manifest]) -> Vec<Fault> {
     let mut waiting: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let rules: Vec<(&DepartmentId, &ManifestRule)> = nodes.into_values().collect();
     for (index, (_, rule)) in rules.iter().enumerate() {
-        waiting.entry(&rule.cause.event).or_default().push(index);
+        for event in &rule.cause.events {
+            waiting.entry(event).or_default().push(index);
+        }
     }
     let edges: Vec<Vec<usize>> = rules
         .iter()
@@ -100,6 +121,39 @@ pub fn check_federation(manifests: &[Manifest]) -> Vec<Fault> {
         }
     }
     faults.extend(walk.cycles.iter().map(|cycle| Fault::Cycle(name(cycle))));
+    faults.extend(contradictions(manifests));
+    faults
+}
+
+/// Each pair of rules of different packs whose effects are antonyms, unless one of the two asks a person about it. Within
+/// one pack the pack's own check sees levels and sessions, and judges more finely.
+fn contradictions(manifests: &[Manifest]) -> BTreeSet<Fault> {
+    let vocabulary = vocabulary::v1();
+    let mut issuing: BTreeMap<&str, Vec<(&Manifest, &ManifestRule)>> = BTreeMap::new();
+    for (manifest, rule) in manifests.iter().flat_map(|m| m.rules.iter().map(move |rule| (m, rule))) {
+        issuing.entry(&rule.effect).or_default().push((manifest, rule));
+    }
+    let mut faults = BTreeSet::new();
+    for (effect, rules) in &issuing {
+        let antonyms = vocabulary.event(effect).into_iter().flat_map(|event| &event.antonyms);
+        for antonym in antonyms.filter(|antonym| antonym.as_str() > *effect) {
+            let others = issuing.get(antonym.as_str()).map(Vec::as_slice).unwrap_or_default();
+            for (manifest, first) in rules {
+                let elsewhere =
+                    |other: &&&Manifest| (&other.department, &other.pack) != (&manifest.department, &manifest.pack);
+                for (_, second) in others.iter().filter(|(other, _)| elsewhere(&other)) {
+                    if !first.conflicts_asked.contains(antonym) && !second.conflicts_asked.contains(&first.effect) {
+                        faults.insert(Fault::Contradiction {
+                            first: first.id.clone(),
+                            first_effect: first.effect.clone(),
+                            second: second.id.clone(),
+                            second_effect: second.effect.clone(),
+                        });
+                    }
+                }
+            }
+        }
+    }
     faults
 }
 
@@ -192,9 +246,10 @@ mod tests {
         let id = |text: &str| DepartmentId::try_new(text).expect("a department");
         let rules = rules.iter().map(|(rule, event, from, effect)| ManifestRule {
             id: (*rule).into(),
-            cause: ManifestCause { event: (*event).into(), from: vec![id(from)] },
+            cause: ManifestCause { events: vec![(*event).into()], from: vec![id(from)] },
             effect: (*effect).into(),
             depth_max: 4,
+            conflicts_asked: Vec::new(),
         });
         Manifest { department: id(department), pack: department.into(), digest: [0; 32], rules: rules.collect() }
     }
@@ -236,6 +291,23 @@ mod tests {
         assert_eq!(check_federation(&[manifest("a", &rules[..4])]), []);
         let faults = check_federation(&[manifest("a", &rules)]);
         assert!(matches!(&faults[..], [Fault::TooDeep(path)] if path.len() == 5), "{faults:?}");
+    }
+
+    #[test]
+    fn two_packs_that_contradict_each_other_are_refused_unless_one_of_them_asks_a_person() {
+        let mut fire = manifest("edb", &[("edb.fire", "fire", "fsd", "class-suspension")]);
+        let mut rain = manifest("edb", &[("edb.rain", "weather-signal", "hko", "stay-in-school")]);
+        assert_eq!(check_federation(&[fire.clone(), rain.clone()]), [], "one pack is for its own check");
+        rain.pack = "edb-weather".into();
+        let faults = check_federation(&[fire.clone(), rain.clone()]);
+        assert!(matches!(&faults[..], [Fault::Contradiction { first, .. }] if first == "edb.fire"), "{faults:?}");
+        assert_eq!(
+            check_federation(&[rain.clone(), fire.clone()]),
+            faults,
+            "the order of the manifests does not matter"
+        );
+        fire.rules[0].conflicts_asked = vec!["stay-in-school".into()];
+        assert_eq!(check_federation(&[fire, rain]), []);
     }
 
     #[test]

@@ -132,6 +132,7 @@ pub fn between(fault: &Fault, text: &str) -> Diagnostic {
     let (code, rules) = match fault {
         Fault::Cycle(rules) => ("E020", rules.clone()),
         Fault::TooDeep(rules) => ("E021", rules.clone()),
+        Fault::Contradiction { first, second, .. } => ("E031", vec![first.clone(), second.clone()]),
         Fault::Duplicate(rule) => ("E012", vec![rule.clone()]),
     };
     let told = fault.to_string();

@@ -359,12 +359,16 @@ impl Pack {
     pub fn manifest(&self) -> Manifest {
         // A table that issues several things stands once for each of them.
         let rule = |rule: &Rule| -> Vec<ManifestRule> {
-            let from = || rule.cause.from.iter().cloned().collect();
+            let cause = ManifestCause {
+                events: vec![rule.cause.event.clone()],
+                from: rule.cause.from.iter().cloned().collect(),
+            };
             let one = |effect: &str| ManifestRule {
                 id: rule.id.clone(),
-                cause: ManifestCause { event: rule.cause.event.clone(), from: from() },
+                cause: cause.clone(),
                 effect: effect.into(),
                 depth_max: rule.cause.depth_max + 1,
+                conflicts_asked: rule.conflict.iter().map(|conflict| conflict.with.clone()).collect(),
             };
             rule.issues().into_iter().map(one).collect()
         };

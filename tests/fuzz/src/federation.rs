@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use campanile_alert::{Alert, Clock as _, DepartmentId, ManualClock, OriginId, Status, Timestamp, vocabulary, xml};
 use campanile_bus::bus::plain_draft;
-use campanile_bus::record::{self, Audience, Body, Content, Draft, Seal};
+use campanile_bus::record::{self, Audience, Body, Content, Draft, Seal, Tick};
 use campanile_bus::verify::Verifier;
 use campanile_discovery::envelope::Envelope;
 use campanile_discovery::keys::SigningKey;
@@ -120,7 +120,7 @@ fn drafts() -> Vec<Draft> {
     vec![
         fire,
         other(restricted, imported),
-        plain_draft(Status::System, None, Audience::public(), Content::Tick(now())),
+        plain_draft(Status::System, None, Audience::public(), Content::Tick(Tick { at: now(), heard: Vec::new() })),
         plain_draft(Status::System, None, Audience::public(), Content::Approval(Default::default())),
         plain_draft(Status::System, None, Audience::public(), Content::Manifest(Default::default())),
         plain_draft(Status::System, None, Audience::public(), Content::KeyChange(Default::default())),

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::Bus;
 use crate::pipeline::PublishError;
 use crate::pull;
+use crate::record::Draft;
 use crate::verify::Verifier;
 
 /// How long a node waits to hear of a peer that may hold its past.
@@ -31,7 +32,10 @@ pub(super) struct Stopped;
 
 impl Bus {
     /// Waits until a node whose disk is empty has its own past, or knows that it cannot have it now.
-    pub(super) async fn ready(&self) -> Result<(), PublishError> {
+    ///
+    /// # Errors
+    /// [`PublishError::NoPast`] while it cannot; it may be tried again.
+    pub async fn ready(&self) -> Result<(), PublishError> {
         self.0.decided.cancelled().await;
         if *self.0.past.lock() == Past::Known { Ok(()) } else { Err(PublishError::NoPast) }
     }
@@ -69,11 +73,13 @@ impl Bus {
     /// first writes nothing before a peer has told what it holds: what was published before would be published again.
     /// Where no other node is known at all, it is new, or alone. The second goes on writing, but its rules must not act
     /// on what they have acted on already, so they are fed after a bounded wait.
-    pub(super) async fn take_up_past(&self, parts: &pull::Parts) -> Result<(), Stopped> {
+    ///
+    /// `opening` is written as soon as anything may be; what could not be written comes back.
+    pub(super) async fn take_up_past(&self, parts: &pull::Parts, opening: Vec<Draft>) -> Result<Vec<Draft>, Stopped> {
         let pullers = &self.0.pullers;
         let is_sought = *self.0.past.lock() == Past::Sought;
-        if !is_sought && !self.0.has_rules {
-            return Ok(());
+        if !is_sought && !self.0.pipeline.has_rules() {
+            return Ok(opening);
         }
         pullers.follow_own(parts);
         let wait = async {
@@ -111,8 +117,9 @@ impl Bus {
                 }
             }
         }
+        let opening = if is_sought { self.write(opening).await } else { opening };
         self.decide(Past::Known);
-        Ok(())
+        Ok(opening)
     }
 
     /// Waits until our own past is here, and what others hold, as far as they can be asked in time.

@@ -213,6 +213,7 @@ impl Committer {
             let next = self.parts.derive.as_ref().and_then(|derive| derive.due());
             std::mem::replace(due, next) != next
         });
+        self.note_rules();
         after
     }
 
@@ -228,6 +229,11 @@ impl Committer {
             }
         }
         After::Next
+    }
+
+    fn note_rules(&self) {
+        let active = self.parts.derive.as_ref().is_some_and(|derive| derive.is_active());
+        self.shared.has_rules.store(active, Ordering::Relaxed);
     }
 
     fn refuse(&mut self, failure: campanile_log::Error, answers: Vec<Answer>) -> After {
@@ -293,6 +299,7 @@ impl Committer {
             }
         }
         self.due.send_replace(self.parts.derive.as_ref().and_then(|derive| derive.due()));
+        self.note_rules();
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::committer::{Answer, Committer};
 use super::{
     Checked, DERIVE_PREFIX, DERIVED_MAX, EVALUATED_ROW, EVIDENCE_MAX, PublishError, Published, RETURNED_ROW,
-    RULES_BUDGET, Stored, Work, identity_of,
+    RULES_BUDGET, Stored, Work, identity_of, received_key,
 };
 use crate::count;
 use crate::derive::{Arrival, Derived, Event};
@@ -242,6 +242,11 @@ impl Turn<'_, '_> {
             let started = self.committer.parts.surroundings.instant();
             let derived = self.apply(&arrival)?;
             self.rules += self.committer.parts.surroundings.rules_took(started);
+            let own = arrival.header.origin == self.committer.parts.origin;
+            if derived.decided && !(own && arrival.received == arrival.header.time) {
+                let at = arrival.received.as_nanosecond().to_be_bytes();
+                self.batch.state(&received_key(arrival.entry.arrival), Some(&at))?;
+            }
             for (key, value) in derived.state {
                 let key = [DERIVE_PREFIX, &key].concat();
                 self.batch.state(&key, value.as_deref())?;
@@ -255,7 +260,9 @@ impl Turn<'_, '_> {
                 if let Some(Appended::New(_)) = self.append(&draft, identity)?
                     && let Some(effect) = self.arrivals.last().cloned()
                 {
-                    self.committer.parts.metrics.effects.inc();
+                    if draft.body.content.kind() == Kind::Alert {
+                        self.committer.parts.metrics.effects.inc();
+                    }
                     self.note(&effect)?;
                     self.committer.deferred.push_back(effect);
                 }

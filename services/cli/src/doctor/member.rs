@@ -10,6 +10,7 @@ use campanile_discovery::roster::{KeyUse, RootKeys, RosterCache};
 use campanile_discovery::{DirectoryConfig, Hint, IdentityFiles, MemoryHub, RosterHandle};
 use campanile_log::{SqliteStore, Store as _};
 use campanile_node::config::{Config, Member};
+use campanile_node::rules::Library;
 
 use super::{Findings, disk, trust};
 use crate::failure::sentence;
@@ -61,13 +62,12 @@ fn load(path: &Path, findings: &mut Findings) -> Option<Member> {
         }
     };
     findings.ok("configuration", format!("{} is that of {}", path.display(), node.member.origin));
-    match node.load_packs() {
-        Ok((packs, data)) if packs.is_empty() && data.is_empty() => {
-            findings.ok("packs", "none: it issues nothing by rule")
-        }
-        Ok((packs, _)) => {
-            let names: Vec<&str> = packs.iter().map(|pack| pack.name.as_str()).collect();
-            findings.ok("packs", names.join(", "));
+    // Nothing is written: the data sets are read into memory.
+    match node.load_packs(&Library::memory()) {
+        Ok(packs) if packs.is_empty() => findings.ok("packs", "the configuration names none"),
+        Ok(_) => {
+            let names: Vec<String> = node.packs.iter().map(|path| path.display().to_string()).collect();
+            findings.ok("packs", format!("{}; `campanile rules packs` says what is in force", names.join(", ")));
         }
         Err(error) => {
             let detail = sentence(&error.into(), "it cannot be used");

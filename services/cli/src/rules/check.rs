@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use campanile_rules::{
-    DataSet, Diagnostic, Format, Gravity, Manifest, ManifestCause, ManifestRule, Pack, Refusal, check_federation,
-};
+use campanile_rules::{DataSet, Diagnostic, Format, Gravity, Pack, Refusal, check_federation};
 use serde::Serialize;
 
 use crate::alert::shown;
@@ -65,7 +63,7 @@ pub(super) fn run(args: &Args, out: Out) -> Answer {
                 report.data = data_faults(path, &pack);
                 report.rules = pack.rules.iter().map(|rule| rule.id.clone()).collect();
                 report.digest = Some(hex::encode(pack.digest));
-                manifests.push(manifest(&pack));
+                manifests.push(pack.manifest());
                 report.pack = Some(pack.name);
             }
             Err(Refusal(found)) => report.findings = found,
@@ -83,22 +81,6 @@ pub(super) fn run(args: &Args, out: Out) -> Answer {
         false => together.iter().try_for_each(|fault| out.line(format!("error: {fault}")))?,
     }
     Ok(Verdict::of(passed))
-}
-
-/// What stands in the log of a pack, as far as the packs are checked against each other.
-fn manifest(pack: &Pack) -> Manifest {
-    let rule = |rule: &campanile_rules::Rule| ManifestRule {
-        id: rule.id.clone(),
-        cause: ManifestCause { event: rule.cause.event.clone(), from: rule.cause.from.iter().cloned().collect() },
-        effect: rule.then.issue.clone(),
-        depth_max: rule.cause.depth_max,
-    };
-    Manifest {
-        department: pack.owner.clone(),
-        pack: pack.name.clone(),
-        digest: pack.digest,
-        rules: pack.rules.iter().map(rule).collect(),
-    }
 }
 
 /// Reads the data sets that a pack names, which lie beside it.

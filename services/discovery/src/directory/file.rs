@@ -298,6 +298,8 @@ impl Directory for FileDirectory {
         check_value(bytes)?;
         let (values, name, bytes) = (folder.to_owned(), name.to_owned(), STANDARD.encode(bytes));
         let put = move |folder: &Path| {
+            // The folder may have been emptied since it was opened.
+            std::fs::create_dir_all(folder.join("values"))?;
             locked(folder, || {
                 let path = values_path(folder, &values);
                 let mut stored = read_values(&path)?;
