@@ -3,12 +3,20 @@
 use crate::failure::{Answer, Verdict};
 use crate::out::Out;
 
+mod activate;
+mod approve;
 mod backtest;
 mod check;
 mod desk;
+mod explain;
+mod graph;
 mod lint;
 mod load;
+mod replay;
+mod rollback;
+mod shadow;
 mod test;
+mod what_if;
 
 /// The verbs about rules.
 #[derive(Debug, clap::Subcommand)]
@@ -33,6 +41,24 @@ pub enum Verb {
     Resume(desk::ResumeArgs),
     /// Sign a rule's pre-authorisation as the caller
     Envelope(desk::EnvelopeArgs),
+    /// Show the packs in force, in shadow, and waiting for a second officer
+    Packs(activate::PacksArgs),
+    /// Agree that a pack be activated; the second person's yes puts it in force
+    Activate(activate::Args),
+    /// Agree to a pack that waits
+    Approve(approve::Args),
+    /// Put the pack before it in force again
+    Rollback(rollback::Args),
+    /// Evaluate a pack beside those in force; it issues nothing
+    Shadow(shadow::Args),
+    /// Show what can trigger what in the whole federation
+    Graph(graph::Args),
+    /// Say why an alert or effect led to something, or what stopped each rule
+    Explain(explain::Args),
+    /// Say what an alert would lead to; nothing is stored or sent
+    WhatIf(what_if::Args),
+    /// Decide again what an effect's record says was decided; exit 1 unless the same bytes come out
+    Replay(replay::Args),
 }
 
 /// Does what the verb says.
@@ -54,5 +80,14 @@ pub async fn run(verb: Verb, out: Out) -> Answer {
         Verb::Pause(args) => desk::pause(args, out).await,
         Verb::Resume(args) => desk::resume(args, out).await,
         Verb::Envelope(args) => desk::envelope(args, out).await,
+        Verb::Packs(args) => activate::packs(args, out).await,
+        Verb::Activate(args) => activate::run(args, out).await,
+        Verb::Approve(args) => approve::run(args, out).await,
+        Verb::Rollback(args) => rollback::run(args, out).await,
+        Verb::Shadow(args) => shadow::run(args, out).await,
+        Verb::Graph(args) => graph::run(args, out).await,
+        Verb::Explain(args) => explain::run(args, out).await,
+        Verb::WhatIf(args) => what_if::run(args, out).await,
+        Verb::Replay(args) => replay::run(args, out).await,
     }
 }

@@ -14,6 +14,7 @@ use campanile_proto::bus::v1::admin_service_client::AdminServiceClient;
 use campanile_proto::bus::v1::alert_service_client::AlertServiceClient;
 use campanile_proto::convert::{self, WantedAlert};
 use campanile_proto::rules::v1 as rules;
+use campanile_proto::rules::v1::rules_service_client::RulesServiceClient;
 use serde::Serialize;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -31,6 +32,7 @@ use crate::watch::{Start, Watch};
 pub struct Client {
     pub(crate) alerts: AlertServiceClient<Channel>,
     pub(crate) admin: AdminServiceClient<Channel>,
+    pub(crate) rules: RulesServiceClient<Channel>,
     pub(crate) settings: Arc<Settings>,
 }
 
@@ -105,10 +107,13 @@ impl Client {
         let alerts = AlertServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let rules = RulesServiceClient::new(channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let admin = AdminServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { alerts, admin, settings: Arc::new(Settings { timeouts, calls, streams }) }
+        Self { alerts, admin, rules, settings: Arc::new(Settings { timeouts, calls, streams }) }
     }
 
     /// Publishes an alert, and answers when it is on the node's disk.

@@ -16,6 +16,7 @@ mod values;
 mod watch;
 
 pub mod admin;
+pub mod rules;
 
 pub use backoff::Attempts;
 pub use campanile_discovery::{Expect, Identity, IdentityFiles, RosterHandle};

@@ -11,10 +11,10 @@ use campanile_discovery::{DirectoryConfig, SystemClock};
 
 use super::{Ran, campanile};
 
-const FIRE: &[u8] = include_bytes!("../../data/harbour-view-fire.cap.xml");
+pub(super) const FIRE: &[u8] = include_bytes!("../../data/harbour-view-fire.cap.xml");
 
 /// The shipped fire, moved to now.
-fn fire(path: &Path) -> String {
+pub(super) fn fire(path: &Path) -> String {
     let now = SystemClock.now();
     let mut alert = xml::read(FIRE, &Limits::default()).unwrap().messages.remove(0).result.unwrap();
     alert.identifier = "FIRE-OF-THE-TEST".into();
@@ -28,7 +28,7 @@ fn fire(path: &Path) -> String {
     alert.id().to_string()
 }
 
-async fn ran(folder: &Path, args: Vec<String>) -> Ran {
+pub(super) async fn ran(folder: &Path, args: Vec<String>) -> Ran {
     let folder = folder.to_path_buf();
     let run = move || campanile(&folder, &args.iter().map(String::as_str).collect::<Vec<_>>());
     tokio::task::spawn_blocking(run).await.unwrap()

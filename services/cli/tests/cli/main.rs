@@ -6,6 +6,7 @@ mod corpus;
 mod governance;
 mod live;
 mod nonsense;
+mod packs;
 mod rules;
 
 use std::path::{Path, PathBuf};
