@@ -125,7 +125,7 @@ fn fires(rows: &[Row], rng: &mut StdRng, sent: campanile_alert::Timestamp) -> Ve
 
 /// What each fire has led to: sites closed, and sites that persons are asked about.
 fn found(cluster: &Cluster) -> (BTreeMap<String, BTreeSet<String>>, BTreeMap<String, BTreeSet<String>>) {
-    let view = cluster.node("edb/node-1").unwrap().rules().unwrap().lock();
+    let view = cluster.node("edb/node-1").unwrap().rules().lock();
     let (mut closed, mut asked) = (BTreeMap::new(), BTreeMap::new());
     for live in view.engine.live() {
         for cause in &live.causes {

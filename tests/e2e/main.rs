@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod activation;
 mod adversary;
+mod asked;
 mod hk_fires;
 mod real_input;
 mod refusals;

@@ -45,7 +45,7 @@ async fn issued(bus: &Bus, world: &World) -> Vec<std::sync::Arc<Arrival>> {
 }
 
 fn targets(cluster: &Cluster, world: &World) -> Vec<String> {
-    let view = cluster.node("edb/node-1").unwrap().rules().unwrap().lock();
+    let view = cluster.node("edb/node-1").unwrap().rules().lock();
     let live = view.engine.live().into_iter().filter(|live| live.effect.world == *world);
     let mut targets: Vec<String> = live.map(|live| live.effect.target).collect();
     targets.sort();
@@ -185,7 +185,7 @@ async fn a_fire_of_a_test_of_the_system_or_a_draft_supports_nothing_and_is_shown
         assert!(issued(&edb, &world).await.is_empty(), "an effect in {world}");
         assert!(targets(&cluster, &world).is_empty());
     }
-    let pending = cluster.node("edb/node-1").unwrap().rules().unwrap().lock().engine.pending();
+    let pending = cluster.node("edb/node-1").unwrap().rules().lock().engine.pending();
     assert!(pending.is_empty(), "{pending:?}");
     nothing_public(&cluster, &["only-a-", "Pretended"]).await;
     cluster.shutdown().await;
