@@ -70,11 +70,15 @@ impl Areas {
     }
 }
 
-/// One input for each department that a tick says was heard; nothing for any other record.
+/// One input for each department that a tick says was heard; nothing for any other record. They come just before the
+/// tick's moment: what is due then must know of all of them.
 pub(super) fn heard<'a>(event: &Event<'_>, input: &Input<'a>) -> Vec<Input<'a>> {
     let Content::Tick(tick) = &event.body.content else { return Vec::new() };
+    let before = tick.at.checked_sub(jiff::SignedDuration::from_nanos(1)).unwrap_or(tick.at);
     let one = |department: &campanile_alert::DepartmentId| Input {
         department: department.clone(),
+        time: before,
+        received: before,
         kind: InputKind::Heard,
         ..input.clone()
     };
