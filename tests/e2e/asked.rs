@@ -1,11 +1,13 @@
-//! When a person decides instead of the rule: silence of a cause, an expired envelope, two effects that contradict.
+//! When a person decides instead of the rule: silence of a cause, an expired envelope, two effects that contradict, a
+//! department that should have spoken and has not.
 
 use std::time::Duration;
 
+use campanile_bus::record::Content;
 use campanile_client::admin::Envelope;
 use campanile_client::{Client, Publish};
 use campanile_tests::cluster::alerts::Fire;
-use campanile_tests::cluster::{Cluster, Time};
+use campanile_tests::cluster::{Builder, Cluster, LIMIT, Time, wait_for, wait_record};
 
 use crate::setting::{FIRE_RULE, HARBOUR_VIEW, NOW, five, harbour_view, harbour_view_of, sign_envelope, wait_rules};
 
@@ -82,5 +84,65 @@ async fn stay_in_and_get_out_are_put_to_the_officer_and_neither_wins_by_itself()
     assert!(pending.why_en.contains("stay-in-school"), "{pending:?}");
     assert!(!pending.why_zh_hant.is_empty() && pending.by.contains(&"edb.duty-officer".to_owned()), "{pending:?}");
     assert!(officer.rules().await.unwrap().effects.is_empty(), "one of two that contradict was issued");
+    cluster.shutdown().await;
+}
+
+/// A rule that waits half an hour for a department to tell the public of a fire.
+fn silence_of(department: &str) -> String {
+    format!(
+        "- rule: edb.silence.{department}\n  title: {{en: Nobody told the public, zh-Hant: 無人通知公眾}}\n  \
+         source:\n  - {{text: a made-up circular}}\n  cause: {{event: fire, from: [fsd]}}\n  \
+         absent: {{record: delivery-report, from: [{department}], area: overlaps-cause, reached: handed, within: 30m}}\n  \
+         then: {{issue: class-suspension, severity: Minor, area: cause.area, text: t}}\n  \
+         approve: {{need: 1, by: [edb.duty-officer]}}\n  until: {{cause: ends, linger: 1h, then: review, max: 24h}}\n  \
+         merge: {{key: [rule, effect, target], end: all-causes-ended}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_counts_only_of_a_department_that_is_heard_and_has_not_spoken() {
+    let time = Time::at(NOW).unwrap();
+    let builder = Builder::new(five(&time), time).unwrap();
+    let path = builder.dir().join("edb-silence.rules.yaml");
+    let rules: String = ["isd", "had", "lcsd"].map(silence_of).concat();
+    let text = format!(
+        "pack: edb-silence\nowner: edb\nvocabulary: alert-v1\ntexts:\n  t:\n    \
+         zh-Hant: {{headline: 停課, instruction: 請留意公布。, retract: 復課}}\n    \
+         en: {{headline: Classes are suspended, instruction: Look out for announcements., retract: Classes resume}}\n\
+         rules:\n{rules}"
+    );
+    std::fs::write(&path, text).unwrap();
+    // lcsd's node does not run: nobody can tell what it has said.
+    let cluster = builder.pack("edb/node-1", path).away("lcsd/node-1").start().await.unwrap();
+    let dispatch = cluster.client("fsd/dispatch").await.unwrap();
+    let officer = cluster.client("edb/duty-officer-1").await.unwrap();
+    publish(&dispatch, &fire(&cluster, "unannounced")).await;
+    let edb = cluster.bus("edb/node-1").unwrap();
+    let reported = |arrival: &campanile_bus::Arrival| {
+        arrival.body.as_ref().is_some_and(|body| matches!(body.content, Content::DeliveryReport(_)))
+    };
+    wait_record(&edb, "isd's report", reported).await.unwrap();
+    cluster.advance(Duration::from_secs(29 * 60 + 30)).unwrap();
+    let heard = || async {
+        let peers = officer.peers().await?;
+        let had = peers.iter().find(|peer| peer.origin == "had/node-1");
+        let fresh = |age: Option<u64>| age.is_some_and(|age| age < 10_000);
+        let logs = had.iter().flat_map(|peer| &peer.logs).filter(|log| log.lane != "exercise");
+        Ok(logs.into_iter().all(|log| fresh(log.heard_age_ms)).then_some(()))
+    };
+    wait_for("a bookmark of had", LIMIT, heard).await.unwrap();
+    cluster.advance(Duration::from_secs(40)).unwrap();
+    let decided = wait_rules(&officer, "decisions about all three", |rules| {
+        let cannot = rules.rules.iter().any(|rule| rule.last_decision_en.contains("cannot tell: lcsd"));
+        (cannot && !rules.pending.is_empty()).then(|| rules.clone())
+    })
+    .await;
+    let asked: Vec<&str> = decided.pending.iter().map(|pending| pending.rule.as_str()).collect();
+    assert_eq!(asked, ["edb.silence.had"], "{:?}", decided.rules);
+    let said = |rule: &str| {
+        let state = decided.rules.iter().find(|state| state.rule.as_ref().is_some_and(|known| known.id == rule));
+        state.unwrap().last_decision_en.clone()
+    };
+    assert!(said("edb.silence.isd").contains("told the public"), "{}", said("edb.silence.isd"));
     cluster.shutdown().await;
 }
