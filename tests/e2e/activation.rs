@@ -3,7 +3,7 @@
 use campanile_alert::ExerciseId;
 use campanile_bus::record::Content;
 use campanile_client::admin::Pause;
-use campanile_client::rules::{Activated, PackFiles, Supposed};
+use campanile_client::rules::{Activated, PackFiles, Replayed, Supposed};
 use campanile_client::{Client, Code, Error, Publish, WantedAlert};
 use campanile_discovery::DirectoryConfig;
 use campanile_discovery::directory::EtcdConfig;
@@ -300,6 +300,18 @@ fn named(identifier: &str) -> WantedAlert {
     WantedAlert { sender: None, identifier: identifier.into(), sent: None }
 }
 
+/// Decides an effect again; the rules show it a moment before its record is on the disk.
+async fn replayed(officer: &Client, identifier: &str) -> Replayed {
+    let again = || async {
+        match officer.replay(&named(identifier)).await {
+            Ok(replayed) => Ok(Some(replayed)),
+            Err(error) if error.code == Code::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    };
+    wait_for("the effect's record", LIMIT, again).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_sees_the_same_fire_writes_down_what_it_would_do_and_issues_nothing() {
     let cluster = halves(DirectoryConfig::Memory).await;
@@ -366,7 +378,7 @@ async fn a_decision_is_made_again_with_the_same_bytes_explained_and_tried_out() 
     .await;
     assert_eq!(outcome.effects.len(), live.len(), "the trial promised something else");
     for effect in &live {
-        let replayed = officer.replay(&named(&effect.identifier)).await.unwrap();
+        let replayed = replayed(&officer, &effect.identifier).await;
         assert!(replayed.same && replayed.difference.is_none(), "{replayed:?}");
         assert_eq!(replayed.stored_hash, replayed.replayed_hash.unwrap());
     }
@@ -397,6 +409,51 @@ async fn a_decision_is_made_again_with_the_same_bytes_explained_and_tried_out() 
     assert_eq!(error.reason.as_deref(), Some("NOT_DECIDED"), "{error}");
     let error = officer.explain(&named("fire-1"), "edb.no-such-rule", false).await.unwrap_err();
     assert_eq!(error.reason.as_deref(), Some("NO_RULE"), "{error}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_lost_disk_a_new_decision_is_made_again_and_an_old_one_says_why_it_cannot_be() {
+    let mut cluster = harbour_view().start().await.unwrap();
+    sign_envelope(&cluster).await;
+    let dispatch = cluster.client("fsd/dispatch").await.unwrap();
+    let officer = cluster.client("edb/duty-officer-1").await.unwrap();
+    publish(&cluster, &dispatch, "before").await;
+    let of = |causes: usize| {
+        move |rules: &campanile_client::admin::Rules| {
+            let all = !rules.effects.is_empty() && rules.effects.iter().all(|effect| effect.causes.len() == causes);
+            all.then(|| rules.effects.clone())
+        }
+    };
+    let before = wait_rules(&officer, "closures", of(1)).await;
+    let fsd = cluster.bus("fsd/node-1").unwrap();
+    let held = || async {
+        let issued = |a: &&std::sync::Arc<campanile_bus::Arrival>| {
+            a.body.as_ref().is_some_and(|body| body.rule.is_some()) && a.header.origin.department().as_str() == "edb"
+        };
+        Ok((records(&fsd).await?.iter().filter(issued).count() >= before.len()).then_some(()))
+    };
+    wait_for("the closures at fsd", LIMIT, held).await.unwrap();
+
+    cluster.lose_disk("edb/node-1").await.unwrap();
+    // A new disk begins new epochs, above those of the lost one by the clock.
+    cluster.advance(std::time::Duration::from_secs(1)).unwrap();
+    cluster.start("edb/node-1").await.unwrap();
+    let officer = cluster.client("edb/duty-officer-1").await.unwrap();
+    let again = wait_rules(&officer, "closures again", of(1)).await;
+    assert_eq!(again.len(), before.len());
+    let old = replayed(&officer, &before[0].identifier).await;
+    assert!(!old.same && old.difference.as_ref().is_some_and(|why| why.contains("disk was lost")), "{old:?}");
+
+    // What was signed was private and is lost; signed again, a second fire joins the closures that came back.
+    sign_envelope(&cluster).await;
+    publish(&cluster, &dispatch, "after").await;
+    let both = wait_rules(&officer, "closures of both fires", of(2)).await;
+    assert_eq!(both.len(), before.len());
+    for effect in &both {
+        let replayed = replayed(&officer, &effect.identifier).await;
+        assert!(replayed.same, "{replayed:?}");
+    }
     cluster.shutdown().await;
 }
 

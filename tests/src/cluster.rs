@@ -294,6 +294,19 @@ impl Cluster {
         }
     }
 
+    /// Stops an origin and takes its disk from it; [`Cluster::start`] gives it an empty one.
+    ///
+    /// # Errors
+    /// When the plan has no such origin, or the folder cannot be changed.
+    pub async fn lose_disk(&mut self, origin: &str) -> Result<()> {
+        self.stop(origin).await;
+        let place = self.places.get(origin).with_context(|| format!("the plan has no {origin}"))?;
+        let data = &place.config.member.data;
+        // Under another name, so that a task of the stopped one that still holds a file writes where nobody looks.
+        std::fs::rename(data, data.with_extension("lost"))?;
+        Ok(std::fs::create_dir(data)?)
+    }
+
     /// Sets the clock.
     ///
     /// # Errors

@@ -41,9 +41,11 @@ use crate::surroundings::Surroundings;
 use crate::tails::Tails;
 
 mod committer;
+mod given;
 mod turn;
 
 use committer::Committer;
+pub use given::{Again, Given};
 
 /// How many pieces of urgent work may wait; the reserve that floods of other work cannot take.
 const URGENT_WAITING_MAX: usize = 1_024;
@@ -67,8 +69,6 @@ const EVALUATED_ROW: &[u8] = b"bus/evaluated";
 /// The number of the last arrival that was a record of our own, come back from a peer.
 const RETURNED_ROW: &[u8] = b"bus/returned";
 const DERIVE_PREFIX: &[u8] = b"derive/";
-/// Below it the arrival number, eight bytes: when an alert of others that the rules were given was received.
-const RECEIVED_PREFIX: &[u8] = b"received/";
 
 /// Why a publish was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -518,27 +518,6 @@ pub fn reopen(entry: Entry, now: Timestamp) -> Result<Arrival, crate::record::Er
     let body = entry.body.as_ref().and_then(|body| crate::record::open_body(&header, body).ok());
     let received = header.time.min(now);
     Ok(Arrival { entry, header: Arc::new(header), body: body.map(Arc::new), received, returned: false })
-}
-
-/// When a record was received that the rules were given, as they were told it: kept for alerts of others; what we write
-/// ourselves is received as it is sealed. Absent means that the rules never saw it.
-///
-/// # Errors
-/// When the store cannot be read.
-pub fn received(
-    store: &dyn Store,
-    own: &OriginId,
-    arrival: &Arrival,
-) -> Result<Option<Timestamp>, campanile_log::Error> {
-    let header = &arrival.header;
-    let row = store.state(&received_key(arrival.entry.arrival))?;
-    let kept = row.and_then(|row| Some(i128::from_be_bytes(row.try_into().ok()?)));
-    let kept = kept.and_then(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).ok());
-    Ok(kept.or_else(|| (header.origin == *own).then_some(header.time)))
-}
-
-fn received_key(arrival: u64) -> Vec<u8> {
-    [RECEIVED_PREFIX, &arrival.to_be_bytes()].concat()
 }
 
 /// The permanent identity of an alert: department, sender, identifier, the text of sent; and the hash of its content.

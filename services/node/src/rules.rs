@@ -334,7 +334,7 @@ impl Derive for NodeRules {
             }
             drafts.extend(view.shadows.apply(input, &mut rows));
         }
-        Derived { drafts, state: rows, decided: !idle || !view.shadows.is_empty() }
+        Derived { drafts, state: rows, decided: !idle || event.arrival.returned || !view.shadows.is_empty() }
     }
 
     fn is_active(&self) -> bool {

@@ -8,9 +8,10 @@ use campanile_log::{Accepted, Appended, Batch, Entry, Hash, Key, LogId, Standing
 use tracing::{error, info};
 
 use super::committer::{Answer, Committer};
+use super::given::Met;
 use super::{
     Checked, DERIVE_PREFIX, DERIVED_MAX, EVALUATED_ROW, EVIDENCE_MAX, PublishError, Published, RETURNED_ROW,
-    RULES_BUDGET, Stored, Work, identity_of, received_key,
+    RULES_BUDGET, Stored, Work, given, identity_of,
 };
 use crate::count;
 use crate::derive::{Arrival, Derived, Event};
@@ -78,7 +79,7 @@ impl Turn<'_, '_> {
             }
         }
         self.inherit_urgency(&mut draft);
-        match self.append(&draft, identity)? {
+        match self.append(&draft, identity, Timestamp::UNIX_EPOCH)? {
             Some(Appended::New(entry)) => {
                 let arrival = self.arrivals.last().cloned();
                 let published = Published {
@@ -118,11 +119,12 @@ impl Turn<'_, '_> {
         draft.urgent = alert.referenced().iter().any(|id| current.is_urgent(department, &world, id));
     }
 
-    /// Seals and appends one of our own records. `None` when it would be too large.
+    /// Seals and appends one of our own records, with our time or `not_before`. `None` when it would be too large.
     fn append(
         &mut self,
         draft: &Draft,
         identity: Option<(Key, Hash)>,
+        not_before: Timestamp,
     ) -> Result<Option<Appended>, campanile_log::Error> {
         let parts = &self.committer.parts;
         let lane = draft.lane();
@@ -130,7 +132,7 @@ impl Turn<'_, '_> {
         let keys = parts.keys.load();
         let mut salt = [0; 16];
         parts.surroundings.random(&mut salt);
-        let now = parts.clock.now();
+        let now = parts.clock.now().max(not_before);
         let seal = Seal {
             federation: &parts.federation,
             origin: &parts.origin,
@@ -243,10 +245,17 @@ impl Turn<'_, '_> {
             let derived = self.apply(&arrival)?;
             self.rules += self.committer.parts.surroundings.rules_took(started);
             let own = arrival.header.origin == self.committer.parts.origin;
-            if derived.decided && !(own && arrival.received == arrival.header.time) {
-                let at = arrival.received.as_nanosecond().to_be_bytes();
-                self.batch.state(&received_key(arrival.entry.arrival), Some(&at))?;
+            let met = match &derived {
+                None => own.then_some(Met::Never),
+                Some(_) if arrival.returned => Some(Met::Returned),
+                Some(_) if own => (arrival.received != arrival.header.time).then_some(Met::Came),
+                Some(derived) => derived.decided.then_some(Met::Came),
+            };
+            if let Some(met) = met {
+                let (key, value) = given::row(&arrival, met);
+                self.batch.state(&key, Some(&value))?;
             }
+            let Some(derived) = derived else { continue };
             for (key, value) in derived.state {
                 let key = [DERIVE_PREFIX, &key].concat();
                 self.batch.state(&key, value.as_deref())?;
@@ -257,7 +266,13 @@ impl Turn<'_, '_> {
             for mut draft in derived.drafts.into_iter().take(DERIVED_MAX) {
                 self.inherit_urgency(&mut draft);
                 let identity = identity_of(self.committer.parts.origin.department(), &draft);
-                if let Some(Appended::New(_)) = self.append(&draft, identity)?
+                // The clock may have been set back since the cause was received by it; nobody would count an effect that
+                // is sent after its record.
+                let sent = match &draft.body.content {
+                    Content::Alert { alert, .. } => alert.sent.instant(),
+                    _ => Timestamp::UNIX_EPOCH,
+                };
+                if let Some(Appended::New(_)) = self.append(&draft, identity, sent)?
                     && let Some(effect) = self.arrivals.last().cloned()
                 {
                     if draft.body.content.kind() == Kind::Alert {
@@ -271,7 +286,8 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    fn apply(&mut self, arrival: &Arrival) -> Result<Derived, campanile_log::Error> {
+    /// Gives a record to the rules; `None` when it is none of theirs.
+    fn apply(&mut self, arrival: &Arrival) -> Result<Option<Derived>, campanile_log::Error> {
         let previous_time = self.time_before(arrival)?;
         let (log, place) = (&arrival.entry.log, arrival.entry.position.place());
         self.committer.times.insert(log.clone(), (place, arrival.header.time));
@@ -279,29 +295,29 @@ impl Turn<'_, '_> {
         let held = self.in_doubt(arrival);
         Ok(match (&mut self.committer.parts.derive, &arrival.body) {
             (Some(derive), Some(body)) if arrival.entry.standing == Standing::Counted && !reader && !held => {
-                derive.apply(&Event { arrival, body, previous_time })
+                Some(derive.apply(&Event { arrival, body, previous_time }))
             }
-            _ => Derived::default(),
+            _ => None,
         })
     }
 
-    /// The header time of the record before this one: the one that its previous hash or its link names. What came here
-    /// before it may be of a newer epoch.
+    /// The header time of the record before this one in its log, if that came first. What came here just before it may
+    /// be of a newer epoch.
     fn time_before(&self, arrival: &Arrival) -> Result<Option<Timestamp>, campanile_log::Error> {
-        let Entry { log, position, link, .. } = &arrival.entry;
-        let place = if position.seq > 1 { Some((position.epoch, position.seq - 1)) } else { link.map(|at| at.place()) };
-        let Some(place) = place else { return Ok(None) };
+        let Entry { log, arrival: number, .. } = &arrival.entry;
+        let Some(place) = given::place_before(&arrival.entry) else { return Ok(None) };
         if let Some((at, time)) = self.committer.times.get(log)
             && *at == place
         {
             return Ok(Some(*time));
         }
-        let here = |other: &&Arc<Arrival>| other.entry.log == *log && other.entry.position.place() == place;
+        let here = |other: &&Arc<Arrival>| {
+            other.entry.log == *log && other.entry.position.place() == place && other.entry.arrival < *number
+        };
         if let Some(before) = self.arrivals.iter().rev().find(here) {
             return Ok(Some(before.header.time));
         }
-        let before = self.committer.parts.store.get(log, place.0, place.1)?;
-        Ok(before.and_then(|before| crate::record::open_header(&before.header).ok()).map(|header| header.time))
+        given::stored_time_before(self.committer.parts.store.as_ref(), &arrival.entry, place)
     }
 
     /// True when the record stands in a log that has forked before it: no effect may rest on it by itself.

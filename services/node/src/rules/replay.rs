@@ -4,15 +4,15 @@
 //! the data sets by digest, and the time of receipt of what others sent. So the same bytes must come out, and where they
 //! do not, something is damaged or this release decides otherwise.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use campanile_alert::{AlertId, OriginId, Timestamp};
+use campanile_alert::{AlertId, OriginId};
+use campanile_bus::pipeline::{Again, Given};
 use campanile_bus::record::{self, Content, Draft};
-use campanile_bus::{Arrival, Derive, Event, pipeline};
+use campanile_bus::{Arrival, Derive, Event};
 use campanile_discovery::roster::RosterHandle;
-use campanile_log::{Hash, LogId, Standing, Store};
+use campanile_log::{Hash, Store};
 use campanile_proto::bus::v1 as wire;
 use campanile_rules::{Decision, Options, Verdict};
 use prost::Message as _;
@@ -55,9 +55,9 @@ pub enum Error {
     /// The store cannot be read.
     #[error("the store could not be read")]
     Store(#[from] campanile_log::Error),
-    /// A record cannot be read.
-    #[error("a stored record is not readable")]
-    Record(#[from] record::Error),
+    /// A record, or what is kept beside it, cannot be read.
+    #[error("what the store holds is not readable")]
+    Record(#[from] campanile_bus::pipeline::StartError),
     /// The rules cannot be made.
     #[error(transparent)]
     Rules(#[from] Unfit),
@@ -94,22 +94,16 @@ pub struct Replayed {
 /// [`Error`].
 pub fn at(parts: &Parts, number: u64) -> Result<Option<Decided>, Error> {
     let mut found = None;
-    walk(parts, |rules, event, run| {
+    walk(parts, number, |rules, event| {
         if event.arrival.entry.arrival < number {
-            if run {
-                rules.apply(event);
-            }
+            rules.apply(event);
             return ControlFlow::Continue(());
         }
         let trigger = event.arrival.entry.position.hash;
-        if run && event.arrival.entry.arrival == number {
-            let explained = rules.input(event, &mut Rows::new()).map(|input| rules.view.lock().engine.explain(&input));
-            rules.apply(event);
-            found = Some(Decided {
-                trigger,
-                decisions: merged(explained.unwrap_or_default(), decided_at(rules, &trigger)),
-            });
-        }
+        let explained = rules.input(event, &mut Rows::new()).map(|input| rules.view.lock().engine.explain(&input));
+        rules.apply(event);
+        let decisions = merged(explained.unwrap_or_default(), decided_at(rules, &trigger));
+        found = Some(Decided { trigger, decisions });
         ControlFlow::Break(())
     })?;
     Ok(found)
@@ -126,14 +120,7 @@ pub fn effect(parts: &Parts, effect: &Arrival) -> Result<Replayed, Error> {
     });
     let wanted = effect.body.as_deref().and_then(|body| identity(&body.content));
     let mut replayed = Replayed { trigger: None, body: None, records: 0, decisions: Vec::new() };
-    walk(parts, |rules, event, run| {
-        replayed.records += 1;
-        if event.arrival.entry.arrival >= effect.entry.arrival {
-            return ControlFlow::Break(());
-        }
-        if !run {
-            return ControlFlow::Continue(());
-        }
+    replayed.records = walk(parts, effect.entry.arrival.saturating_sub(1), |rules, event| {
         let derived = rules.apply(event);
         let made = derived.drafts.into_iter().find(|draft: &Draft| identity(&draft.body.content) == wanted);
         let Some(made) = made else { return ControlFlow::Continue(()) };
@@ -146,19 +133,23 @@ pub fn effect(parts: &Parts, effect: &Arrival) -> Result<Replayed, Error> {
     Ok(replayed)
 }
 
-/// Goes through the records from the first, and hands each that counts to `each`; the flag says whether the rules were
-/// given it then. The caller has them decide, or not.
-fn walk(parts: &Parts, mut each: impl FnMut(&mut NodeRules, &Event<'_>, bool) -> ControlFlow<()>) -> Result<(), Error> {
+/// Goes through the records from the first to the arrival `last`, and hands each to `each` that the rules were given
+/// then. Gives how many there were, of all.
+fn walk(
+    parts: &Parts,
+    last: u64,
+    mut each: impl FnMut(&mut NodeRules, &Event<'_>) -> ControlFlow<()>,
+) -> Result<u64, Error> {
     let department = parts.origin.department().clone();
     let (library, options, roster) = (Arc::clone(&parts.library), parts.options.clone(), parts.roster.clone());
     let mut rules = NodeRules::new(department, Vec::new(), library, options, roster)?;
-    let mut times: HashMap<LogId, Timestamp> = HashMap::new();
+    let mut again = Again::new(parts.store.as_ref(), &parts.origin);
     let (mut after, mut seen) = (0, 0);
-    loop {
+    while after < last {
         let page = parts.store.arrivals(after, PAGE, PAGE_BYTES)?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.arrival;
-        for entry in page {
+        let Some(end) = page.last() else { break };
+        after = end.arrival;
+        for entry in page.into_iter().take_while(|entry| entry.arrival <= last) {
             seen += 1;
             if seen > RECORDS_MAX {
                 return Err(Error::GivenUp("the store holds more records than one replay goes through"));
@@ -166,20 +157,13 @@ fn walk(parts: &Parts, mut each: impl FnMut(&mut NodeRules, &Event<'_>, bool) ->
             if parts.stop.is_cancelled() {
                 return Err(Error::GivenUp("nobody waits for the answer"));
             }
-            let mut arrival = pipeline::reopen(entry, Timestamp::MAX)?;
-            let previous_time = times.insert(arrival.entry.log.clone(), arrival.header.time);
-            let received = pipeline::received(parts.store.as_ref(), &parts.origin, &arrival)?;
-            arrival.received = received.unwrap_or(arrival.header.time);
-            let counted = arrival.entry.standing == Standing::Counted
-                && arrival.header.reader_version_min <= record::READER_VERSION;
-            let Some(body) = arrival.body.clone().filter(|_| counted) else { continue };
-            let event = Event { arrival: &arrival, body: &body, previous_time };
-            let run = received.is_some();
-            if each(&mut rules, &event, run).is_break() {
-                return Ok(());
+            let Some(Given { arrival, body, previous_time }) = again.given(entry)? else { continue };
+            if each(&mut rules, &Event { arrival: &arrival, body: &body, previous_time }).is_break() {
+                return Ok(seen);
             }
         }
     }
+    Ok(seen)
 }
 
 fn identity(content: &Content) -> Option<AlertId> {
