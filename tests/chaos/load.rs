@@ -152,7 +152,7 @@ impl Ledger {
             let tried = self.tried.get(&fire).with_context(|| format!("nobody published fire {fire}"))?;
             ensure!(seen.insert(fire), "fire {fire} stands twice");
             ensure!(&logged.alert == tried, "fire {fire} stands with another content");
-            ensure!(logged.counted, "fire {fire} does not count");
+            ensure!(logged.counted(), "fire {fire} does not count");
             if let Some(position) = self.acknowledged.get(&fire) {
                 let place = (logged.position.epoch, logged.position.seq, logged.position.hash.to_string());
                 let said = (position.epoch, position.seq, position.hash.clone());
@@ -224,7 +224,12 @@ fn closed_once(store: &SqliteStore) -> Result<()> {
     let mut closed = BTreeSet::new();
     for closure in logs::alerts(store, &logs::urgent(crate::EDB))? {
         let name = &closure.alert.identifier;
-        ensure!(closure.is_first() && closure.counted, "{name} is {:?}", closure.alert.msg_type);
+        ensure!(
+            closure.is_first() && closure.counted(),
+            "{name} is {:?}, {:?}",
+            closure.alert.msg_type,
+            closure.standing
+        );
         let [cause] = closure.causes.as_slice() else { bail!("{name} has the causes {:?}", closure.causes) };
         let fire = fires::number(cause).with_context(|| format!("{name} has the cause {cause}"))?;
         ensure!(closed.insert(fire), "fire {fire} closed its school twice");

@@ -152,7 +152,7 @@ async fn the_log_of_a_dead_origin_reaches_a_late_joiner_through_another_and_the_
         town.start(HAD).await?;
         eventually("fsd's log at had", HEAL_WITHIN, async || {
             let held = logs::alerts(&town.store(HAD)?, &logs::urgent(FSD))?;
-            ensure!(held.len() == 5 && held.iter().all(|fire| fire.counted), "{} fires are held", held.len());
+            ensure!(held.len() == 5 && held.iter().all(|fire| fire.counted()), "{} fires are held", held.len());
             Ok(())
         })
         .await?;
@@ -217,7 +217,7 @@ async fn a_sixth_department_joins_with_its_own_keys_and_nobody_is_restarted() {
                 let held = logs::alerts(&town.store(member)?, &logs::urgent(&node.to_string()))?;
                 let [only] = held.as_slice() else { bail!("{} messages are held", held.len()) };
                 ensure!(only.alert == flood, "another message is held");
-                ensure!(only.counted, "it does not count");
+                ensure!(only.counted(), "it does not count");
                 Ok(())
             })
             .await?;

@@ -200,7 +200,7 @@ fn compare(ledger: &Ledger, store: &SqliteStore) -> Result<()> {
     for logged in &held {
         let fire = fires::number(&logged.alert.identifier).context("a message that nobody published")?;
         ensure!(seen.insert(fire), "fire {fire} stands twice");
-        ensure!(logged.counted, "fire {fire} does not count");
+        ensure!(logged.counted(), "fire {fire} does not count");
         let (position, _) = ledger.get(&fire).with_context(|| format!("fire {fire} was never acknowledged"))?;
         let place = (logged.position.epoch, logged.position.seq, logged.position.hash.to_string());
         let acknowledged = (position.epoch, position.seq, position.hash.clone());
@@ -222,7 +222,12 @@ fn closed_once(processes: &Processes) -> Result<()> {
         for closure in &closures {
             let name = &closure.alert.identifier;
             ensure!(identifiers.insert(name.clone()), "{member}: effect {name} stands twice");
-            ensure!(closure.is_first() && closure.counted, "{member}: {name} is {:?}", closure.alert.msg_type);
+            ensure!(
+                closure.is_first() && closure.counted(),
+                "{member}: {name} is {:?}, {:?}",
+                closure.alert.msg_type,
+                closure.standing
+            );
             let [cause] = closure.causes.as_slice() else { bail!("{member}: {name} has causes {:?}", closure.causes) };
             let fire = fires::number(cause).with_context(|| format!("{member}: {name} has the cause {cause}"))?;
             ensure!(closed.insert(fire), "{member}: fire {fire} closed its school twice");

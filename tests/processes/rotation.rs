@@ -69,7 +69,7 @@ impl Publisher {
         eventually(after, WITHIN, async || {
             ensure!(!self.task.is_finished() || self.stop.load(Ordering::SeqCst), "the publisher has ended");
             let held = logs::alerts(&town.store(EDB)?, &logs::urgent(FSD))?;
-            ensure!(held.iter().all(|fire| fire.counted), "a fire does not count at edb");
+            ensure!(held.iter().all(|fire| fire.counted()), "a fire does not count at edb");
             ensure!(
                 self.count() >= wanted && held.len() >= wanted,
                 "{} acknowledged, {} held",
@@ -224,7 +224,7 @@ async fn change_everything() -> Result<()> {
     let count = publisher.end().await?;
     eventually("all at edb", WITHIN, async || {
         let held = logs::alerts(&town.processes.store(EDB)?, &logs::urgent(FSD))?;
-        ensure!(held.len() == count && held.iter().all(|fire| fire.counted), "{} of {count} are held", held.len());
+        ensure!(held.len() == count && held.iter().all(|fire| fire.counted()), "{} of {count} are held", held.len());
         Ok(())
     })
     .await?;

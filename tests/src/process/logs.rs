@@ -21,8 +21,8 @@ pub struct Logged {
     pub causes: Vec<String>,
     /// How many causes it has.
     pub cause_count: u32,
-    /// Whether it counts.
-    pub counted: bool,
+    /// Whether it counts, and if not, why.
+    pub standing: Standing,
 }
 
 impl Logged {
@@ -31,6 +31,11 @@ impl Logged {
         let areas = self.alert.infos.iter().flat_map(|info| &info.areas);
         let codes = areas.flat_map(|area| &area.geocodes).filter(|code| code.value_name == "campanile:site");
         codes.map(|code| code.value.as_str()).collect()
+    }
+
+    /// Whether it counts.
+    pub fn counted(&self) -> bool {
+        self.standing == Standing::Counted
     }
 
     /// Whether it is the first message about its event.
@@ -69,7 +74,7 @@ fn logged(entry: &Entry) -> Result<Option<Logged>> {
         alert: alert.as_ref().clone(),
         causes: body.causes.iter().map(|cause| cause.identifier.clone()).collect(),
         cause_count: body.cause_count,
-        counted: entry.standing == Standing::Counted,
+        standing: entry.standing.clone(),
     }))
 }
 
