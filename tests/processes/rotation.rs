@@ -220,6 +220,12 @@ async fn change_everything() -> Result<()> {
     let end = KeyEnd { lane: Lane::Urgent, epoch: tail.epoch, seq: tail.seq };
     town.govern(|draft| Ok(draft.end_key(&FSD.parse()?, present.parse()?, vec![end])?)).await?;
     publisher.goes_on(&town.processes, "after the key").await?;
+    ensure!(town.processes.pids() == started, "somebody was restarted");
+
+    // Who starts now believes the registration that was signed with the new key, and no other.
+    town.processes.stop(EDB).await?;
+    town.processes.start(EDB).await?;
+    publisher.goes_on(&town.processes, "after edb has started again").await?;
 
     let count = publisher.end().await?;
     eventually("all at edb", WITHIN, async || {
@@ -231,7 +237,6 @@ async fn change_everything() -> Result<()> {
     for member in [FSD, EDB] {
         logs::verify(&town.processes.store(member)?, &town.roster)?;
     }
-    ensure!(town.processes.pids() == started, "somebody was restarted");
     eprintln!(
         "{count} fires published while leaves, CA and signing key changed; none failed; roster {}",
         town.roster.number

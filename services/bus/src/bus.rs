@@ -150,6 +150,8 @@ struct Inner {
     standing: Arc<Standing>,
     metrics: Arc<Metrics>,
     members: Members,
+    /// Where and how we can be reached, as the directory has it from us.
+    hint: Hint,
     surroundings: Arc<dyn Surroundings>,
     /// What is known of our own past.
     past: Mutex<Past>,
@@ -232,7 +234,16 @@ impl Bus {
         };
         let past = if is_empty && !options.begin_anew { Past::Sought } else { Past::Known };
         let decided = CancellationToken::new();
+        let hint = Hint {
+            origin: options.origin.clone(),
+            instance: options.instance,
+            addresses: options.addresses,
+            epoch: None,
+            protocol: Protocol { min: PROTOCOL, max: PROTOCOL },
+            started: options.clock.now(),
+        };
         let bus = Self(Arc::new(Inner {
+            hint,
             federation: options.federation,
             origin: options.origin,
             clock: options.clock,
@@ -261,7 +272,7 @@ impl Bus {
         if past == Past::Known {
             bus.0.decided.cancel();
         }
-        bus.announce(options.instance, options.addresses);
+        bus.announce();
         bus.run(opening);
         Ok(bus)
     }
@@ -477,8 +488,11 @@ impl Bus {
     }
 
     /// Signs with other keys from the next record on; the roster must list them.
+    ///
+    /// The registration is signed anew too: once the old key has ended, whoever starts would not believe it.
     pub fn set_keys(&self, keys: SigningKeys) {
         self.0.keys.store(Arc::new(keys));
+        self.announce();
     }
 
     /// The service that peers pull from.
@@ -536,16 +550,8 @@ impl Bus {
         }
     }
 
-    fn announce(&self, instance: String, addresses: Vec<String>) {
-        let hint = Hint {
-            origin: self.0.origin.clone(),
-            instance,
-            addresses,
-            epoch: None,
-            protocol: Protocol { min: PROTOCOL, max: PROTOCOL },
-            started: self.0.clock.now(),
-        };
-        self.0.members.announce(&hint, &self.0.keys.load().live);
+    fn announce(&self) {
+        self.0.members.announce(&self.0.hint, &self.0.keys.load().live);
     }
 
     async fn scrub(self) {
