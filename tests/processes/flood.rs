@@ -112,7 +112,8 @@ async fn flood() -> Result<()> {
     town.allow_closures().await?;
     let officer = town.client("edb/duty-officer-1").await?;
     let edb = Filter { departments: vec![DepartmentId::try_new("edb")?], ..Filter::default() };
-    let closures = officer.watch(Start::Now, &edb);
+    // From the beginning: a watch is opened when it is first asked, which may be after the first closure.
+    let closures = officer.watch(Start::Beginning, &edb);
     let mut fires = Fires { dispatch: town.client("fsd/dispatch").await?, closures, next: 0 };
     let mut before = Vec::new();
     for _ in 0..20 {

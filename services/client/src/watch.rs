@@ -17,7 +17,8 @@ use crate::values::{AlertRecord, Cursor, Filter, Position};
 /// Where a watch begins.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Start {
-    /// With what comes from now on.
+    /// With what comes from when the node has the request on, which is sent by the first [`Watch::next`]: what is
+    /// published before that is answered may be missed.
     #[default]
     Now,
     /// At the beginning of all logs.

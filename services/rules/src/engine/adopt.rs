@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use campanile_alert::{Alert, AlertId, MessageType, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::message::SESSION;
 use super::state::{Batches, Candidate, CandidateKey, InForce, Known, Lineage, MESSAGES_MAX, Phase, RuleIn, Stand};
 use super::state::{Row, Support, Suppressed};
 use super::{Engine, Step, message_of};
@@ -120,7 +121,10 @@ impl Engine {
         if self.messages.contains_key(&id) {
             return;
         }
-        let target = words.sites.first().cloned().unwrap_or_default();
+        // A session stands in the message; the sites of an effect without targets are those of its causes.
+        let session = alert.infos.first().and_then(|info| info.parameter(SESSION)).map(str::to_owned);
+        let picks = self.rules.get(&issued.rule).is_none_or(|active| active.rule.pick.is_some());
+        let target = session.or_else(|| words.sites.first().filter(|_| picks).cloned()).unwrap_or_default();
         let key = EffectKey { world: input.world.clone(), rule: issued.rule.clone(), effect, target };
         let until = alert.expires().unwrap_or(sent);
         let before = self.state.returned.get(&key).cloned();

@@ -69,10 +69,13 @@ impl Engine {
         join_rules(&mut behind, supports.values().flat_map(|support| &support.rules));
         let rules = behind.iter().cloned().chain([key.rule.clone()]).collect();
         let id = alert.id();
+        // What the codes of the alert say: every receiver derives the same, and counts nothing else.
+        let said = campanile_alert::classify::classify(&alert, self.vocabulary);
+        let classification = if said.event.is_some() { said } else { classification_of(key) };
         step.effects.push(Effect {
             key: key.clone(),
             alert,
-            classification: classification_of(key),
+            classification,
             causes,
             cause_count,
             kinds: effect.kinds_at(step.now),
@@ -173,8 +176,11 @@ impl Engine {
     ) -> Info {
         let (rule, cancel) = (&active.rule, message == MessageType::Cancel);
         let event = self.vocabulary.event(&key.effect);
+        let sitting = active.frame.schedule.of_target(&key.target);
+        let session = sitting.map(|_| ValuePair::new(SESSION, key.target.as_str()));
         let speech = words.speech.iter().map(|(tag, text)| ValuePair::new(format!("{SPEECH}:{tag}"), text));
-        let parameters = if cancel { Vec::new() } else { speech.chain(words.validity.clone()).collect() };
+        let spoken = if cancel { Vec::new() } else { speech.chain(words.validity.clone()).collect() };
+        let parameters = session.into_iter().chain(spoken).collect();
         let areas = match (self.site(active, &key.target), &rule.then.area) {
             (Some(site), _) => vec![site_area(site, &words.language)],
             (None, Some(area)) => vec![named_area(area, &words.language)],
@@ -293,6 +299,8 @@ pub(crate) const PLACEHOLDERS: [&str; 9] = [
 
 /// `parameter` names of what is spoken (with a language tag behind it) and of when a channel may send.
 const SPEECH: &str = "campanile:speech";
+/// `parameter` name of the session and day that an effect is for, as `2026-09-15/pm`.
+pub(super) const SESSION: &str = "campanile:session";
 const NOT_AFTER: &str = "campanile:not-after";
 const VALID_WHILE: &str = "campanile:valid-while";
 const REPEAT_EVERY: &str = "campanile:repeat-every-seconds";

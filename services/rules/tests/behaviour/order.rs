@@ -232,6 +232,28 @@ fn a_correction_is_ready_for_every_effect_and_says_what_retracts_it() {
     }
 }
 
+/// Whoever receives an effect derives its event and sites from its codes, and counts it only if the record says the same.
+#[test]
+fn an_effect_is_classified_as_its_codes_say_and_names_its_session() {
+    let mut desk = desk(7 * 60);
+    let alert = other("r1", "weather-signal", Some("WRAINR"), desk.now);
+    hand(&mut desk, "hko", World::Actual, &alert);
+    let end = update(other("r2", "weather-signal", None, desk.now), &[alert.id()]);
+    hand(
+        &mut desk,
+        "hko",
+        World::Actual,
+        &campanile_alert::Alert { msg_type: MessageType::Cancel, infos: vec![], ..end },
+    );
+    let effects = desk.effects();
+    assert!(effects.iter().any(|effect| effect.alert.msg_type == MessageType::Cancel));
+    for effect in effects {
+        let said = campanile_alert::classify::classify(&effect.alert, campanile_alert::vocabulary::v1());
+        assert_eq!(said, effect.classification, "{}", effect.key);
+        assert_eq!(effect.alert.infos[0].parameter("campanile:session"), Some(effect.key.target.as_str()));
+    }
+}
+
 #[test]
 fn parts_of_a_message_say_when_a_channel_may_send_them() {
     let mut desk = desk(7 * 60);
