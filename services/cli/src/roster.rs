@@ -324,12 +324,24 @@ fn key_end(origin: &OriginId, text: &str) -> anyhow::Result<KeyEnd> {
     })
 }
 
+/// The roster in a file, verified by the root keys beside it; one made for development is read too.
+///
+/// # Errors
+/// When it cannot be read, or its signatures are not good.
+pub(crate) fn read(path: &Path) -> anyhow::Result<SignedRoster> {
+    held(path, None)
+}
+
+fn held(path: &Path, keys: Option<&Path>) -> anyhow::Result<SignedRoster> {
+    let bytes = files::read(path)?;
+    let root = root(keys, path)?;
+    SignedRoster::verify(&bytes, &root, None, true)
+        .with_context(|| format!("the roster {} was refused", path.display()))
+}
+
 /// Begins a draft after the roster in force, changes it, and writes it without signatures.
 fn edit(args: &Edit, out: Out, change: impl FnOnce(&mut Draft) -> anyhow::Result<()>) -> Answer {
-    let bytes = files::read(&args.to)?;
-    let root = root(args.root.as_deref(), &args.to)?;
-    let held = SignedRoster::verify(&bytes, &root, None, true)
-        .with_context(|| format!("the roster {} was refused", args.to.display()))?;
+    let held = held(&args.to, args.root.as_deref())?;
     let mut draft = Draft::after(&held);
     change(&mut draft).next("see `campanile roster show` for what stands in it")?;
     let changes = diff(&held, draft.roster());

@@ -1,6 +1,8 @@
 //! What can be said about a pack only with what lies around it: its data, its tests, the day, the other packs; and the
 //! findings in the forms that editors and build servers read.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -12,7 +14,7 @@ use campanile_alert::Timestamp;
 const SITES_UNBOUNDED_MAX: usize = 500;
 
 /// Every code, and what it means.
-pub const CODES: [(&str, &str); 29] = [
+pub const CODES: [(&str, &str); 30] = [
     ("E001", "a field or name that is not known here"),
     ("E002", "a word that the vocabulary does not have"),
     ("E003", "a value of the wrong kind"),
@@ -37,11 +39,12 @@ pub const CODES: [(&str, &str); 29] = [
     ("W061", "a rule whose effective date has lapsed"),
     ("W062", "a cited text that has changed"),
     ("E070", "an effect without an end"),
-    ("E071", "silence that issues without a reason"),
+    ("E071", "silence that issues without a reason, or a question that too few persons may answer"),
     ("E072", "nobody is asked"),
     ("E080", "an expression that is too long, too deep or does not parse"),
     ("W090", "a hold longer than the cause lives"),
     ("E091", "a text that lacks what, where, what to do, or retraction in an official language"),
+    ("W091", "a text that a channel would cut off"),
 ];
 
 /// Takes every E code as an error, also what a node would read with a warning because its roster may say otherwise.
@@ -53,6 +56,9 @@ pub fn strictly(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
     found.into_iter().map(strict).collect()
 }
 
+/// The ids of the persons behind each role.
+pub type Holders = BTreeMap<String, BTreeSet<String>>;
+
 /// What lies around a pack.
 #[derive(Debug, Default)]
 pub struct Around<'a> {
@@ -62,6 +68,8 @@ pub struct Around<'a> {
     pub copies: Files,
     /// What its tests reach; `None` when they could not be run.
     pub coverage: Option<&'a Coverage>,
+    /// The persons who hold each role of the roster; `None` when none was given.
+    pub holders: Option<&'a Holders>,
     /// The time now.
     pub now: Timestamp,
 }
@@ -85,6 +93,9 @@ pub fn around(pack: &Pack, text: &str, around: &Around<'_>) -> Vec<Diagnostic> {
         if rule.effective_to.is_some_and(|to| to <= around.now) {
             let message = format!("{} no longer counts; its effective date has lapsed", rule.id);
             say(&rule.id, "W061", message, Some("cite the text now in force, or remove the rule"));
+        }
+        for message in around.holders.into_iter().flat_map(|holders| unanswered(rule, holders)) {
+            say(&rule.id, "E071", message, Some("give the role to more persons in the roster, or ask others"));
         }
         for (source, (file, digest)) in rule.sources.iter().filter_map(|s| Some((s, s.copy.as_ref()?))) {
             let is = around.copies.get(file).map(|bytes| hex::encode(Sha256::digest(bytes)));
@@ -125,6 +136,24 @@ fn unbounded(rule: &Rule, data: &DataSets) -> Option<usize> {
         || pick.columns.values().any(|column| *column == crate::ColumnMatch::CauseSite);
     let sites = data.get(&pick.targets).map(|set| set.sites().count())?;
     (!bounded && sites > SITES_UNBOUNDED_MAX).then_some(sites)
+}
+
+/// The questions of a rule that too few persons may answer.
+fn unanswered(rule: &Rule, holders: &Holders) -> Vec<String> {
+    let approve = &rule.approve;
+    let escalated = approve.escalation.as_ref().map(|next| (approve.need, &approve.by | &next.notify));
+    let asked = [
+        ("asks for", Some((approve.need, approve.by.clone()))),
+        ("asks, once it is escalated, for", escalated),
+        ("has an envelope that wants", rule.envelope.as_ref().map(|envelope| (envelope.need, envelope.by.clone()))),
+        ("asks in a conflict for", rule.conflict.as_ref().map(|conflict| (1, [conflict.ask.clone()].into()))),
+    ];
+    let short = |(what, (need, roles)): (&str, (usize, BTreeSet<String>))| {
+        let persons: BTreeSet<&String> = roles.iter().filter_map(|role| holders.get(role)).flatten().collect();
+        let (has, roles) = (persons.len(), roles.into_iter().collect::<Vec<_>>().join(" or "));
+        (has < need).then(|| format!("{} {what} {need} persons who are {roles}; the roster has {has}", rule.id))
+    };
+    asked.into_iter().filter_map(|(what, whom)| short((what, whom?))).collect()
 }
 
 /// A fault between packs as a finding of the pack in whose text one of its rules stands.

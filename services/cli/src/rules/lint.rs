@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use campanile_alert::Clock as _;
 use campanile_discovery::SystemClock;
-use campanile_rules::lint::{Around, around, between, sarif, strictly};
+use campanile_rules::lint::{Around, Holders, around, between, sarif, strictly};
 use campanile_rules::trial::{self, Coverage};
 use campanile_rules::{Diagnostic, Files, Gravity, Pack, Refusal, check_federation};
 use serde::Serialize;
@@ -23,6 +23,9 @@ pub struct Args {
     /// Check the packs of all departments against each other: circles, chains, ids
     #[arg(long)]
     federation: bool,
+    /// A signed roster, its root.json beside it: also find questions that too few persons may answer
+    #[arg(long, value_name = "FILE")]
+    roster: Option<PathBuf>,
     /// Print SARIF 2.1.0, for code review on a build server
     #[arg(long)]
     sarif: bool,
@@ -45,12 +48,13 @@ pub(super) fn run(args: &Args, out: Out) -> Answer {
         .iter()
         .map(|path| load::pack(path))
         .collect::<anyhow::Result<_>>()?;
+    let holders = args.roster.as_deref().map(holders).transpose()?;
     let mut found: Vec<(String, Diagnostic)> = Vec::new();
     for one in &loaded {
         let findings = match &one.pack {
             Ok((pack, warnings)) => {
                 let mut findings = warnings.clone();
-                findings.extend(beside(one, pack));
+                findings.extend(beside(one, pack, holders.as_ref()));
                 findings
             }
             Err(Refusal(findings)) => findings.clone(),
@@ -75,8 +79,19 @@ pub(super) fn run(args: &Args, out: Out) -> Answer {
     Ok(Verdict::of(errors == 0))
 }
 
+/// Who holds which role by a roster.
+fn holders(path: &Path) -> anyhow::Result<Holders> {
+    let mut holders = Holders::new();
+    for person in &crate::roster::read(path)?.persons {
+        for role in &person.roles {
+            holders.entry(role.clone()).or_default().insert(person.id.clone());
+        }
+    }
+    Ok(holders)
+}
+
 /// What data, cited copies and tests beside a pack say about it.
-fn beside(one: &Loaded, pack: &Pack) -> Vec<Diagnostic> {
+fn beside(one: &Loaded, pack: &Pack, holders: Option<&Holders>) -> Vec<Diagnostic> {
     let folder = one.folder();
     let (data, faults) = load::data(pack, folder);
     let cited = pack.rules.iter().flat_map(|rule| &rule.sources).filter_map(|source| source.copy.as_ref());
@@ -84,7 +99,7 @@ fn beside(one: &Loaded, pack: &Pack) -> Vec<Diagnostic> {
         cited.filter_map(|(file, _)| Some((file.clone(), files::read(&folder.join(file)).ok()?))).collect();
     let coverage = coverage(one, pack);
     let now = SystemClock.now();
-    let mut found = around(pack, &one.text, &Around { data, copies, coverage: Some(&coverage), now });
+    let mut found = around(pack, &one.text, &Around { data, copies, coverage: Some(&coverage), holders, now });
     found.extend(faults.into_iter().map(|message| Diagnostic {
         line: 0,
         column: 0,

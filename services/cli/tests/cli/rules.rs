@@ -79,6 +79,22 @@ fn lint_ends_with_1_on_an_error_with_0_on_a_warning_and_with_2_on_what_cannot_be
 }
 
 #[test]
+fn lint_reads_the_roster_and_names_who_is_asked_in_vain() {
+    let folder = tempfile::tempdir().unwrap();
+    campanile(folder.path(), &["pki", "init", "--departments", "fsd,edb", "town"]).ends(0);
+    let pack = packs().join("edb-fire.rules.yaml").display().to_string();
+    let lint = |pack: &str| campanile(folder.path(), &["rules", "lint", "--roster", "town/roster.json", pack]);
+    lint(&pack).ends(0);
+    let text = std::fs::read_to_string(&pack).unwrap().replace("by: [edb.directorate]", "by: [edb.nobody]");
+    std::fs::write(folder.path().join("vain.rules.yaml"), text).unwrap();
+    let vain = lint("vain.rules.yaml").ends(1);
+    let want =
+        "[E071]: edb.school-closure.fire has an envelope that wants 2 persons who are edb.nobody; the roster has 0";
+    assert!(vain.stdout.contains(want), "{}", vain.stdout);
+    campanile(folder.path(), &["rules", "lint", "--roster", "town/root.json", &pack]).ends(2);
+}
+
+#[test]
 fn a_test_file_without_cases_fails() {
     let folder = tempfile::tempdir().unwrap();
     let pack = packs().join("ha-clinics.rules.yaml");

@@ -73,7 +73,11 @@ impl Check {
             let message = format!(
                 "headline and instruction in {language} have {length} characters, cell broadcast {BROADCAST_MAX}"
             );
-            self.word(at, "W091", message, Some("say less, or put the rest into `description`".into()));
+            let help = Some("say less, or put the rest into `description`".into());
+            match &text.instruction {
+                Some(word) => self.word(word, "W091", message, help),
+                None => self.word(at, "W091", message, help),
+            }
         }
         Some(Text {
             headline: text.headline.as_ref()?.value.clone(),
