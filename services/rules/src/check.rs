@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 use sha2::{Digest, Sha256};
 
-use crate::diagnostic::{Diagnostic, Gravity, Refusal, nearest};
+use crate::diagnostic::{Diagnostic, Gravity, Refusal, nearest, unreadable};
 use crate::document::{PackDoc, PeriodDoc, RuleDoc, Word};
 use crate::pack::RULES_MAX;
 use crate::{DataRef, Pack, RowSpec};
@@ -24,6 +24,9 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// The longest pack, in bytes.
 pub(crate) const BYTES_MAX: usize = 1 << 20;
+
+/// The codes of an unknown field, and of a text that is no pack.
+const UNREADABLE: [&str; 2] = ["E001", "E005"];
 
 /// Hong Kong's offset from UTC, used when a pack gives none.
 const UTC_OFFSET_MINUTES: i32 = 480;
@@ -177,30 +180,7 @@ impl Check {
     }
 
     fn unreadable(&mut self, error: &serde_saphyr::Error) {
-        use serde_saphyr::Error;
-        let error = error.without_snippet();
-        let at = error.location().unwrap_or(Location::UNKNOWN);
-        match error {
-            Error::SerdeUnknownField { field, expected, .. } => {
-                let help = nearest(field, expected.iter().copied()).map_or_else(
-                    || format!("known here are {}", expected.join(", ")),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                self.report(at, "E001", format!("there is no field `{field}` here"), Some(help));
-            }
-            Error::SerdeMissingField { field, .. } => {
-                self.report(at, "E005", format!("the field `{field}` is missing"), None);
-            }
-            Error::DuplicateMappingKey { key, .. } => {
-                let key = key.as_deref().unwrap_or("a field");
-                self.report(at, "E005", format!("`{key}` is given twice"), Some("keep one of them".into()));
-            }
-            other => {
-                let text = other.to_string();
-                let line = text.lines().next().unwrap_or("the YAML does not parse").to_string();
-                self.report(at, "E005", line, None);
-            }
-        }
+        self.found.push(unreadable(error, &UNREADABLE));
     }
 
     /// The word if the list has it; otherwise a finding that suggests the nearest.

@@ -75,7 +75,7 @@ pub struct Refusal(pub Vec<Diagnostic>);
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errors = self.0.iter().filter(|found| found.gravity == Gravity::Error).count();
-        write!(f, "the pack has {errors} errors")?;
+        write!(f, "there are {errors} errors")?;
         if let Some(first) = self.0.iter().find(|found| found.gravity == Gravity::Error) {
             write!(f, "; the first at line {}: [{}] {}", first.line, first.code, first.message)?;
         }
@@ -85,8 +85,36 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// The finding of a text that YAML or the shape of a document does not allow: `codes` are those of an unknown field and
+/// of everything else.
+pub fn unreadable(error: &serde_saphyr::Error, codes: &[&'static str; 2]) -> Diagnostic {
+    use serde_saphyr::{Error, Location};
+    let error = error.without_snippet();
+    let at = error.location().unwrap_or(Location::UNKNOWN);
+    let [unknown, other] = *codes;
+    let (code, message, help) = match error {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let help = nearest(field, expected.iter().copied()).map_or_else(
+                || format!("known here are {}", expected.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            (unknown, format!("there is no field `{field}` here"), Some(help))
+        }
+        Error::SerdeMissingField { field, .. } => (other, format!("the field `{field}` is missing"), None),
+        Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().unwrap_or("a field");
+            (other, format!("`{key}` is given twice"), Some("keep one of them".into()))
+        }
+        wrong => {
+            let text = wrong.to_string();
+            (other, text.lines().next().unwrap_or("the YAML does not parse").to_string(), None)
+        }
+    };
+    Diagnostic { line: at.line(), column: at.column(), code, gravity: Gravity::Error, message, help }
+}
+
 /// The word nearest to a misspelt one, when it is near enough to be meant.
-pub(crate) fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = words.map(|candidate| (edits(word, candidate), candidate)).min()?;
     (near.0 <= 1 + word.chars().count() / 4).then_some(near.1)
 }

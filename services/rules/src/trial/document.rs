@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use crate::document::Cell;
+use crate::short::ShortAlert;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,9 +88,9 @@ pub(super) struct CaseDoc {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct ActDoc {
     #[serde(default)]
-    pub(super) alert: Option<AlertDoc>,
+    pub(super) alert: Option<ShortAlert>,
     #[serde(default)]
-    pub(super) update: Option<AlertDoc>,
+    pub(super) update: Option<ShortAlert>,
     #[serde(default)]
     pub(super) cancel: Option<String>,
     #[serde(default)]
@@ -109,43 +110,6 @@ pub(super) struct ActDoc {
     /// An officer cancels an effect by hand.
     #[serde(default)]
     pub(super) officer_cancels: Option<MatchDoc>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AlertDoc {
-    pub(super) id: String,
-    /// The alert that an update follows.
-    #[serde(default)]
-    pub(super) of: Option<String>,
-    #[serde(default)]
-    pub(super) event: Option<String>,
-    #[serde(default)]
-    pub(super) from: Option<String>,
-    #[serde(default)]
-    pub(super) level: Option<u32>,
-    #[serde(default)]
-    pub(super) signal: Option<String>,
-    #[serde(default)]
-    pub(super) certainty: Option<String>,
-    #[serde(default)]
-    pub(super) urgency: Option<String>,
-    #[serde(default)]
-    pub(super) severity: Option<String>,
-    #[serde(default)]
-    pub(super) point: Option<[f64; 2]>,
-    #[serde(default)]
-    pub(super) place: Option<String>,
-    #[serde(default)]
-    pub(super) sites: Vec<String>,
-    #[serde(default)]
-    pub(super) expires: Option<String>,
-    #[serde(default)]
-    pub(super) status: Option<String>,
-    #[serde(default)]
-    pub(super) exercise: Option<String>,
-    #[serde(default)]
-    pub(super) author: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,27 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use campanile_alert::vocabulary::{ALARM_LEVEL, EVENT_CODE, SIGNAL, SITE};
 use campanile_alert::{
-    Alert, AlertId, Area, CapVersion, Certainty, Circle, DateTime, DepartmentId, ExerciseId, Group, Info, MessageType,
-    OriginId, Point, References, Scope, Severity, Timestamp, Urgency, ValuePair, World, classify::classify, vocabulary,
+    Alert, AlertId, Area, DepartmentId, ExerciseId, MessageType, OriginId, Timestamp, World, classify::classify,
+    vocabulary,
 };
 use sha2::{Digest, Sha256};
 
-use super::document::{AlertDoc, AnswerDoc, MatchDoc, NoticeDoc};
+use super::document::{AnswerDoc, MatchDoc, NoticeDoc};
 use super::judge;
+use crate::short::{Frame, ShortAlert, area};
 use crate::{
     Answer, Approval, Classification, Decision, Effect, EffectKey, Engine, Envelope, Input, InputKind, Signer,
 };
 
-/// How long an alert of a case holds when it says nothing: longer than any story.
-const EXPIRES_H: i64 = 47;
-
 /// The most inputs of one case: a case that does not come to rest is an error, not a stall.
 const INPUTS_MAX: usize = 20_000;
-
-/// The middle of Hong Kong, where an alert without a place is.
-const MIDDLE: [f64; 2] = [22.35, 114.15];
 
 /// What is played, and what came of it.
 pub(crate) struct Stage {
@@ -55,7 +49,7 @@ pub(crate) struct PlayedAlert<'a> {
 
 #[derive(Clone)]
 struct Played {
-    doc: AlertDoc,
+    doc: ShortAlert,
     from: DepartmentId,
     world: World,
     ids: Vec<AlertId>,
@@ -106,23 +100,14 @@ impl Stage {
 
     /// An alert of a history comes, or changes when it stands.
     pub(crate) fn say(&mut self, alert: &PlayedAlert<'_>, standing: bool) -> Result<(), String> {
-        let doc = AlertDoc {
+        let doc = ShortAlert {
             id: alert.name.into(),
-            of: None,
             event: Some(alert.event.into()),
             from: Some(alert.from.into()),
             level: alert.level,
             signal: alert.signal.map(String::from),
-            certainty: None,
-            urgency: None,
-            severity: None,
             point: alert.point,
-            place: None,
-            sites: Vec::new(),
-            expires: None,
-            status: None,
-            exercise: None,
-            author: None,
+            ..ShortAlert::default()
         };
         if standing { self.update(&doc) } else { self.alert(&doc) }
     }
@@ -189,7 +174,7 @@ impl Stage {
         Err("the case does not come to rest".into())
     }
 
-    pub(super) fn alert(&mut self, doc: &AlertDoc) -> Result<(), String> {
+    pub(super) fn alert(&mut self, doc: &ShortAlert) -> Result<(), String> {
         let from = doc.from.as_deref().ok_or_else(|| format!("alert {} says not who it is from", doc.id))?;
         let from = DepartmentId::try_new(from).map_err(|error| error.to_string())?;
         let world = match doc.status.as_deref() {
@@ -212,29 +197,10 @@ impl Stage {
     }
 
     /// An update of an alert: what it does not say stays.
-    pub(super) fn update(&mut self, doc: &AlertDoc) -> Result<(), String> {
+    pub(super) fn update(&mut self, doc: &ShortAlert) -> Result<(), String> {
         let name = doc.of.clone().unwrap_or_else(|| doc.id.clone());
         let mut played = self.alerts.get(&name).cloned().ok_or_else(|| format!("there is no alert {name}"))?;
-        let old = played.doc.clone();
-        let own = doc.clone();
-        played.doc = AlertDoc {
-            id: doc.id.clone(),
-            of: None,
-            event: own.event.or(old.event),
-            from: None,
-            level: own.level.or(old.level),
-            signal: own.signal.or(old.signal),
-            certainty: own.certainty.or(old.certainty),
-            urgency: own.urgency.or(old.urgency),
-            severity: own.severity.or(old.severity),
-            point: own.point.or(old.point),
-            place: own.place.or(old.place),
-            sites: if own.sites.is_empty() { old.sites } else { own.sites },
-            expires: own.expires.or(old.expires),
-            status: None,
-            exercise: None,
-            author: own.author.or(old.author),
-        };
+        played.doc = doc.over(&played.doc);
         let alert = self.message(&played.doc, &played.from, &played.world, MessageType::Update, &played.ids)?;
         played.ids.push(alert.id());
         self.names.insert(alert.id(), name.clone());
@@ -244,8 +210,7 @@ impl Stage {
 
     pub(super) fn cancel(&mut self, name: &str) -> Result<(), String> {
         let played = self.alerts.get(name).cloned().ok_or_else(|| format!("there is no alert {name} to cancel"))?;
-        let mut alert = self.message(&played.doc, &played.from, &played.world, MessageType::Cancel, &played.ids)?;
-        alert.infos.clear();
+        let alert = self.message(&played.doc, &played.from, &played.world, MessageType::Cancel, &played.ids)?;
         self.publish(&played, alert)
     }
 
@@ -397,83 +362,20 @@ impl Stage {
 
     fn message(
         &mut self,
-        doc: &AlertDoc,
+        doc: &ShortAlert,
         from: &DepartmentId,
         world: &World,
         msg_type: MessageType,
         of: &[AlertId],
     ) -> Result<Alert, String> {
         self.number += 1;
-        let vocabulary = vocabulary::v1();
-        let event = doc.event.clone().ok_or_else(|| format!("alert {} names no event", doc.id))?;
-        let known = vocabulary.event(&event).ok_or_else(|| format!("there is no event {event}"))?;
-        if let Some(signal) = doc.signal.as_deref().filter(|signal| vocabulary.signal(signal).is_none()) {
-            return Err(format!("there is no signal {signal}; a group such as TC8 is not sent, one of its members is"));
-        }
-        let hours = jiff::SignedDuration::from_hours(EXPIRES_H);
-        let lasts = match &doc.expires {
-            Some(text) => text.parse().map_err(|_| format!("{text} is not a length of time"))?,
-            None => hours,
-        };
-        let code = |text: &Option<String>, default: &str| text.clone().unwrap_or_else(|| default.into());
-        let (certainty, urgency) = (code(&doc.certainty, "Observed"), code(&doc.urgency, "Immediate"));
-        let severity = code(&doc.severity, "Severe");
-        let level = doc.level.map(|level| ValuePair::new(ALARM_LEVEL, level.to_string()));
-        let signal = doc.signal.as_ref().map(|signal| ValuePair::new(SIGNAL, signal));
-        let info = Info {
-            language: Some("en".into()),
-            categories: vec![known.category],
-            event: known.names.en.clone(),
-            response_types: vec![],
-            urgency: Urgency::from_cap(&urgency).ok_or_else(|| format!("there is no urgency {urgency}"))?,
-            severity: Severity::from_cap(&severity).ok_or_else(|| format!("there is no severity {severity}"))?,
-            certainty: Certainty::from_cap(&certainty).ok_or_else(|| format!("there is no certainty {certainty}"))?,
-            audience: None,
-            event_codes: vec![ValuePair::new(EVENT_CODE, event)],
-            effective: None,
-            onset: None,
-            expires: Some(DateTime::from_instant(self.now + lasts, 480)),
-            sender_name: None,
-            headline: None,
-            description: None,
-            instruction: None,
-            web: None,
-            contact: None,
-            parameters: level.into_iter().chain(signal).collect(),
-            resources: vec![],
-            areas: vec![area(doc.point, doc.place.as_deref(), &doc.sites)?],
-        };
-        Ok(Alert {
-            version: CapVersion::V1_2,
+        doc.to_cap(Frame {
             identifier: format!("{}-{}", doc.id, self.number),
             sender: format!("desk@{from}.test"),
-            sent: DateTime::from_instant(self.now, 480),
             status: world.status(),
             msg_type,
-            password: None,
-            source: None,
-            scope: Some(Scope::Public),
-            restriction: None,
-            addresses: None,
-            codes: vec![],
-            note: None,
-            references: (!of.is_empty()).then(|| References::from_ids(of)),
-            incidents: None::<Group>,
-            infos: vec![info],
-            signatures: vec![],
+            sent: self.now,
+            of,
         })
     }
-}
-
-fn area(point: Option<[f64; 2]>, place: Option<&str>, sites: &[String]) -> Result<Area, String> {
-    let [lat, lon] = point.unwrap_or(MIDDLE);
-    let at = Point::parse(&format!("{lat},{lon}")).map_err(|error| error.to_string())?;
-    let radius_km = if point.is_some() { 0.01 } else { 30.0 };
-    let circle = Circle::new(at, radius_km).map_err(|error| error.to_string())?;
-    Ok(Area {
-        description: place.unwrap_or("Hong Kong").into(),
-        circles: vec![circle],
-        geocodes: sites.iter().map(|site| ValuePair::new(SITE, site)).collect(),
-        ..Area::default()
-    })
 }

@@ -1,0 +1,222 @@
+//! What is played in a drill, and what goes wrong on the way.
+
+use campanile_rules::short::ShortAlert;
+use serde::{Deserialize, Serialize};
+
+use super::{Act, Match, PendingClaim, Percent, TextOrWords};
+use crate::time::{Length, Offset};
+
+/// One event that the controllers bring about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Inject {
+    /// When; absent: kept in reserve until a player or controller plays it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Offset>,
+    /// Its name.
+    pub id: String,
+    /// How it comes.
+    pub via: Via,
+    /// The department that publishes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What is published; of an update, what changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<ShortAlert>,
+    /// The inject that it updates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<String>,
+    /// The inject that it cancels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancels: Option<String>,
+    /// How many alerts it is, each with an identifier of its own; absent: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+    /// Over which time they are spread; absent: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Length>,
+    /// The role that a message goes to, or that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What the person is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub say: Option<String>,
+    /// The rule that an approval is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What the role answers, for `via: approval`: approve or reject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Act>,
+    /// It is left out unless this holds at its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_if: Option<Condition>,
+    /// What it is, for the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<TextOrWords>,
+    /// What the player should do, for the controllers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// The controller who brings it about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
+    /// The objective that it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<String>,
+}
+
+/// How an inject comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// A department publishes it.
+    Alert,
+    /// A person is told.
+    Person,
+    /// A role answers what waits.
+    Approval,
+}
+
+/// Something that goes wrong. Beside the times it has one field that says what.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Fault {
+    /// When it begins.
+    pub at: Offset,
+    /// How long it lasts; absent: to the end.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Length>,
+    /// How many times it is repeated, for `duplicate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u32>,
+    /// Over which time the repetitions are spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Length>,
+    /// Nodes that others cannot reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Partition>,
+    /// Everything between these nodes takes longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Delay>,
+    /// A share of all transfers is lost and tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Share>,
+    /// Transfers overtake each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reorder: Option<Share>,
+    /// An inject whose sender is stuck and sends it again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<String>,
+    /// A clock goes wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew: Option<Skew>,
+    /// A node dies, and starts again from its log when the fault ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<String>,
+    /// A node's disk is full: it publishes nothing and goes on serving reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_full: Option<String>,
+    /// What is wrong with the directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdFault>,
+}
+
+/// Who is cut off from whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Partition {
+    /// One side.
+    pub cut: Vec<String>,
+    /// The other; `etcd` is the directory. Absent: everybody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    /// Whether only one way is cut: the `cut` nodes do not hear, or are not heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<OneWay>,
+}
+
+/// Which way is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OneWay {
+    /// They hear nothing, and are heard.
+    Deaf,
+    /// They are not heard, and hear.
+    Mute,
+}
+
+/// How much longer transfers take.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Delay {
+    /// The nodes that it concerns; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// By how much.
+    pub by: Length,
+    /// Up to how much more, by the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Length>,
+}
+
+/// A share of what passes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Share {
+    /// The nodes that it concerns; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// How much of it: `20%`.
+    pub share: Percent,
+}
+
+/// A clock that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Skew {
+    /// Whose.
+    pub node: String,
+    /// By how much; ahead is positive.
+    pub by: Length,
+}
+
+/// What is wrong with the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EtcdFault {
+    /// It has no leader: it can be read and not written.
+    LeaderLoss,
+    /// It is not there.
+    Outage,
+}
+
+/// A condition for an inject. It has one field.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Condition {
+    /// It is not so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not: Option<Box<Condition>>,
+    /// An alert or effect is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Match>,
+    /// Somebody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingClaim>,
+    /// A person has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acked: Option<AckedBy>,
+}
+
+/// An answer that a condition asks about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AckedBy {
+    /// The role.
+    pub person: String,
+    /// What it was asked or told about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The message that it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inject: Option<String>,
+}

@@ -1,0 +1,10 @@
+//! What a drill does, seen from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say by it what they need"
+)]
+
+mod format;
