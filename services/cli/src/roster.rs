@@ -328,7 +328,7 @@ fn key_end(origin: &OriginId, text: &str) -> anyhow::Result<KeyEnd> {
 ///
 /// # Errors
 /// When it cannot be read, or its signatures are not good.
-pub(crate) fn read(path: &Path) -> anyhow::Result<SignedRoster> {
+pub(crate) fn verified(path: &Path) -> anyhow::Result<SignedRoster> {
     held(path, None)
 }
 

@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, out: Out) -> Answer {
 /// Who holds which role by a roster.
 fn holders(path: &Path) -> anyhow::Result<Holders> {
     let mut holders = Holders::new();
-    for person in &crate::roster::read(path)?.persons {
+    for person in &crate::roster::verified(path)?.persons {
         for role in &person.roles {
             holders.entry(role.clone()).or_default().insert(person.id.clone());
         }
