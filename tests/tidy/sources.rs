@@ -87,7 +87,9 @@ fn the_pure_crates_ask_the_machine_for_nothing() {
     let asks = ["std::fs", "std::net", "std::env", "std::process", "SystemTime", "Instant::now", "Timestamp::now"];
     let mut faults = Vec::new();
     for (path, text) in rust_files().into_iter().filter(|(path, _)| !is_test_code(path)) {
-        if !path.starts_with("services/alert/src/") && !path.starts_with("services/rules/src/") {
+        let pure = ["services/alert/src/", "services/rules/src/", "services/drill/src/"];
+        // Drills against running nodes are what the rest of their crate is not.
+        if !pure.iter().any(|folder| path.starts_with(folder)) || path.starts_with("services/drill/src/live") {
             continue;
         }
         for (number, line) in code_lines(&text) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use self::state::Look;
 use self::view::View;
-use crate::scenario::{Claim, Deadline, Expect, Scenario};
+use crate::scenario::{Claim, Condition, Deadline, Expect, Scenario};
 use crate::time::Offset;
 use crate::transcript::{Event, Header, What};
 use crate::verdict::{Ended, Item, ObjectiveVerdict, Outcome, Verdict};
@@ -87,6 +87,16 @@ impl Judge {
         if !self.stopped {
             (self.ended, self.stopped) = (ended, true);
         }
+    }
+
+    /// Whether a condition holds as things stand: for injects that wait for one. An empty condition holds.
+    pub fn holds(&self, condition: &Condition) -> bool {
+        let expect = Expect::default();
+        let so = |claim| matches!(self.view.state(&expect, claim), Look::So(_));
+        condition.not.as_ref().is_none_or(|not| !self.holds(not))
+            && condition.live.as_ref().is_none_or(|meant| so(Claim::Live(meant)))
+            && condition.pending.as_ref().is_none_or(|meant| so(Claim::Pending(meant)))
+            && condition.acked.as_ref().is_none_or(|meant| self.view.acked(meant))
     }
 
     /// The time at which the judge stands: that of the last event.

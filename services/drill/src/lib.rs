@@ -12,9 +12,11 @@ pub mod scenario;
 pub mod time;
 pub mod transcript;
 pub mod verdict;
+pub mod world;
 
 pub use judge::Judge;
 pub use scenario::Scenario;
 pub use time::{Length, Offset};
 pub use transcript::{Event, Transcript, What};
 pub use verdict::Verdict;
+pub use world::{Bench, Played, play, play_all};

@@ -144,28 +144,43 @@ pub fn run(text: &str, read: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Report,
 }
 
 fn bench(suite: &SuiteDoc, read: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Bench, Unreadable> {
-    let wrong = |text: String| Unreadable(text);
     let (mut packs, mut data) = (BTreeMap::<_, Vec<Pack>>::new(), BTreeMap::<_, DataSets>::new());
     for name in &suite.uses {
-        let bytes = read(name).ok_or_else(|| wrong(format!("there is no pack {name}; check `uses:`")))?;
-        let text = String::from_utf8_lossy(&bytes);
-        let folder = name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        let files: Files =
-            Pack::files_of(&text).into_iter().filter_map(|f| read(&format!("{folder}{f}")).map(|b| (f, b))).collect();
-        let (pack, _) = Pack::parse_with(&text, &files)
-            .map_err(|refusal| wrong(format!("{name}: {refusal}; see `campanile rules lint`")))?;
-        let sets = data.entry(pack.owner.clone()).or_default();
-        for (set, reference) in &pack.data {
-            let own = format!("{folder}{}", reference.file);
-            let file = suite.data.get(set).unwrap_or(&own);
-            let bytes = read(file).ok_or_else(|| wrong(format!("data set {set}: there is no file {file}")))?;
-            let format = Format::of_file(file).ok_or_else(|| wrong(format!("{file} is of an unknown format")))?;
-            let parsed = DataSet::parse(set, format, &bytes, &reference.rows);
-            sets.insert(set.clone(), parsed.map_err(|error| wrong(format!("{file}: {error}")))?);
-        }
+        let (pack, own) = load(name, &suite.data, read)?;
+        data.entry(pack.owner.clone()).or_default().extend(own);
         packs.entry(pack.owner.clone()).or_default().push(pack);
     }
     Ok(Bench { packs, data })
+}
+
+/// Reads a pack with the tables and data sets that it names. `other` names other files for its data sets; `read` gives the
+/// bytes of a file by its path.
+///
+/// # Errors
+/// [`Unreadable`] when the pack or a data set is not there, or is refused.
+pub fn load(
+    name: &str,
+    other: &BTreeMap<String, String>,
+    read: &dyn Fn(&str) -> Option<Vec<u8>>,
+) -> Result<(Pack, DataSets), Unreadable> {
+    let wrong = |text: String| Unreadable(text);
+    let bytes = read(name).ok_or_else(|| wrong(format!("there is no pack {name}; check the path")))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let folder = name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let files: Files =
+        Pack::files_of(&text).into_iter().filter_map(|f| read(&format!("{folder}{f}")).map(|b| (f, b))).collect();
+    let (pack, _) = Pack::parse_with(&text, &files)
+        .map_err(|refusal| wrong(format!("{name}: {refusal}; see `campanile rules lint`")))?;
+    let mut sets = DataSets::new();
+    for (set, reference) in &pack.data {
+        let own = format!("{folder}{}", reference.file);
+        let file = other.get(set).unwrap_or(&own);
+        let bytes = read(file).ok_or_else(|| wrong(format!("data set {set}: there is no file {file}")))?;
+        let format = Format::of_file(file).ok_or_else(|| wrong(format!("{file} is of an unknown format")))?;
+        let parsed = DataSet::parse(set, format, &bytes, &reference.rows);
+        sets.insert(set.clone(), parsed.map_err(|error| wrong(format!("{file}: {error}")))?);
+    }
+    Ok((pack, sets))
 }
 
 impl Bench {

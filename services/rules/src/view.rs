@@ -39,6 +39,17 @@ pub struct Pending {
     pub why: Sentence,
 }
 
+impl Pending {
+    /// The event in force that stands against what would be issued, when that is why persons are asked.
+    pub fn against(&self) -> Option<&str> {
+        let (event, _) = self.why.en.split_once(AGAINST)?;
+        campanile_alert::vocabulary::v1().event(event).map(|event| event.code.as_str())
+    }
+}
+
+/// What stands between the event and the target in the sentence about a clash.
+pub(crate) const AGAINST: &str = " is in force on ";
+
 /// An effect in force that a person has to decide about; a Cancel by an officer ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {

@@ -6,7 +6,7 @@ use campanile_alert::MessageType;
 
 use super::rise::clashes;
 use super::view::{Question, View};
-use crate::scenario::{Claim, Expect, Match};
+use crate::scenario::{AckedBy, Claim, Expect, Match};
 use crate::transcript::Subject;
 
 /// The most things that a sentence names.
@@ -103,6 +103,16 @@ impl View {
             Some(evidence) => Look::So(evidence),
             None => Look::Not { evidence: Vec::new(), why: self.instead(expect, claim) },
         }
+    }
+
+    /// Whether a person has answered.
+    pub(super) fn acked(&self, meant: &AckedBy) -> bool {
+        let about = |about: &Subject| match about {
+            Subject::Rule(rule) => meant.inject.is_none() && meant.rule.as_ref().is_none_or(|r| r == rule),
+            Subject::Inject(inject) => meant.rule.is_none() && meant.inject.as_ref().is_none_or(|i| i == inject),
+            Subject::Stale(_) => meant.rule.is_none() && meant.inject.is_none(),
+        };
+        self.acks.iter().any(|ack| ack.person == meant.person && about(&ack.about))
     }
 
     fn live_now(&self, meant: &Match, node: Option<&str>) -> Option<u64> {

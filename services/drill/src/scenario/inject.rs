@@ -7,7 +7,7 @@ use super::{Act, Match, PendingClaim, Percent, TextOrWords};
 use crate::time::{Length, Offset};
 
 /// One event that the controllers bring about.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Inject {
     /// When; absent: kept in reserve until a player or controller plays it.
@@ -65,10 +65,11 @@ pub struct Inject {
 }
 
 /// How an inject comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Via {
     /// A department publishes it.
+    #[default]
     Alert,
     /// A person is told.
     Person,

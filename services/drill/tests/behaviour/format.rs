@@ -13,8 +13,9 @@ objectives:
 mode: {status: Exercise, exercise-id: S1, marker: {en: EXERCISE, zh-Hant: 演習}}
 clock: {start: 2026-10-13T10:20+08:00, run: {speed: 10}, seed: 7}
 cast:
-  nodes: {fsd: script, edb: engine, isd: gateway}
+  nodes: {fsd: script, edb: {engine: [edb.rules.yaml]}, isd: gateway}
   players: {edb.duty-officer: {virtual: [{on: pending, after: 2m, do: approve}]}}
+  observers: {obs.edb: {watches: [edb]}}
 injects:
 - {at: T+0m, id: i1, via: alert, from: fsd, alert: {event: fire, level: 3, point: [22.45, 114.17]}}
 expect:

@@ -7,4 +7,8 @@
     reason = "tests say by it what they need"
 )]
 
+mod chance;
+mod day;
 mod format;
+mod gallery;
+mod shipped;

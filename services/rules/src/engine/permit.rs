@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::state::{Asking, Batches, CandidateKey, InForce, Known, Phase, RuleIn, later};
 use super::{Active, Engine, Step};
+use crate::view::AGAINST;
 use crate::{EffectKey, IfSilent, Sentence, Silence, Verdict};
 
 /// Whether a rule may issue by itself.
@@ -130,7 +131,7 @@ impl Engine {
         let rule = &active.rule;
         let antonyms = &self.vocabulary.event(effect)?.antonyms;
         let say = |event: &str| {
-            Sentence::new(format!("{event} is in force on {target}"), format!("{target} 現正執行相反安排（{event}）"))
+            Sentence::new(format!("{event}{AGAINST}{target}"), format!("{target} 現正執行相反安排（{event}）"))
         };
         if let Some(event) = self.issued_against(antonyms, world, target) {
             return Some(say(&event));
