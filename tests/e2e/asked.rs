@@ -43,6 +43,32 @@ async fn t4_a_cause_that_expires_unrenewed_is_no_all_clear_and_puts_its_closures
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn t4_an_effect_says_that_its_cause_is_not_heard_and_lives_on_until_the_all_clear_comes_through() {
+    let mut cluster = harbour_view().start().await.unwrap();
+    sign_envelope(&cluster).await;
+    let dispatch = cluster.client("fsd/dispatch").await.unwrap();
+    let officer = cluster.client("edb/duty-officer-1").await.unwrap();
+    publish(&dispatch, &fire(&cluster, "cut-off")).await;
+    let closed =
+        wait_rules(&officer, "closures", |rules| (!rules.effects.is_empty()).then(|| rules.effects.clone())).await;
+    assert!(closed.iter().all(|effect| effect.unheard.is_empty()), "{closed:?}");
+    cluster.stop("fsd/node-1").await;
+    cluster.advance(Duration::from_secs(90)).unwrap();
+    let unheard = wait_rules(&officer, "fsd to be missed", |rules| {
+        rules.effects.iter().all(|effect| !effect.unheard.is_empty()).then(|| rules.effects.clone())
+    })
+    .await;
+    assert_eq!(unheard.len(), closed.len(), "silence ended a closure");
+    assert!(unheard.iter().all(|effect| effect.unheard[0].department == "fsd" && effect.unheard[0].since.is_some()));
+    cluster.start("fsd/node-1").await.unwrap();
+    wait_rules(&officer, "fsd to be heard again", |rules| {
+        rules.effects.iter().all(|effect| effect.unheard.is_empty()).then_some(())
+    })
+    .await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_envelope_that_has_expired_allows_nothing_and_persons_are_asked() {
     let cluster = harbour_view().start().await.unwrap();
     let valid_to = cluster.time.now() + jiff::SignedDuration::from_hours(1);

@@ -171,6 +171,18 @@ pub struct LiveEffect {
     pub in_review: bool,
     /// When it ends at the latest; absent when the node did not say.
     pub max: Option<Timestamp>,
+    /// The departments of its causes that are not heard now. That is no all-clear: what they say may not come through.
+    pub unheard: Vec<Unheard>,
+}
+
+/// A department that is not heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unheard {
+    /// The department.
+    pub department: String,
+    /// When it was heard last; absent means not since the node started.
+    pub since: Option<Timestamp>,
 }
 
 /// A rule to stop or to release.
@@ -464,6 +476,13 @@ impl From<rules::LiveEffect> for LiveEffect {
             causes: effect.causes,
             in_review: effect.in_review,
             max: time(effect.max),
+            unheard: effect.unheard.into_iter().map(Unheard::from).collect(),
         }
+    }
+}
+
+impl From<rules::Unheard> for Unheard {
+    fn from(unheard: rules::Unheard) -> Self {
+        Self { department: unheard.department, since: time(unheard.since) }
     }
 }

@@ -1,8 +1,9 @@
 //! What the people who run a node ask it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use campanile_alert::{OriginId, Status as CapStatus, World, ids};
+use campanile_alert::{DepartmentId, OriginId, Status as CapStatus, Timestamp, World, ids};
 use campanile_bus::Bus;
 use campanile_bus::bus::plain_draft;
 use campanile_bus::record::{Content, lane_from_wire, lane_to_wire, position_to_wire};
@@ -132,7 +133,8 @@ impl AdminService for Admin {
         self.gate.admit(&request, &[Role::Read, Role::Approve, Role::Administer])?;
         // What is known by now can be read.
         let _past = self.bus.ready().await;
-        Ok(Response::new(rules_to_wire(&self.rules.lock())))
+        let unheard = self.bus.unheard();
+        Ok(Response::new(rules_to_wire(&self.rules.lock(), &unheard)))
     }
 
     async fn pause_rule(
@@ -280,7 +282,7 @@ fn disk_free(path: &std::path::Path) -> Option<u64> {
     String::from_utf8(output.stdout).ok()?.lines().nth(1)?.trim().parse().ok()
 }
 
-fn rules_to_wire(view: &RulesView) -> wire::ListRulesResponse {
+fn rules_to_wire(view: &RulesView, unheard: &BTreeMap<DepartmentId, Option<Timestamp>>) -> wire::ListRulesResponse {
     let engine = &view.engine;
     let rules = engine.rules().map(|rule| {
         let pause = engine.pause_of(&rule.id, &World::Actual);
@@ -305,6 +307,14 @@ fn rules_to_wire(view: &RulesView) -> wire::ListRulesResponse {
         causes: live.causes.iter().map(|cause| cause.alert.identifier.to_string()).collect(),
         in_review: matches!(live.standing, campanile_rules::Standing::Review(_)),
         max: Some(timestamp_to_wire(live.until)),
+        unheard: unheard
+            .iter()
+            .filter(|(department, _)| live.causes.iter().any(|cause| cause.origin.department() == *department))
+            .map(|(department, since)| rules_wire::Unheard {
+                department: department.to_string(),
+                since: since.map(timestamp_to_wire),
+            })
+            .collect(),
     });
     wire::ListRulesResponse { pending: pending.collect(), effects: effects.collect(), rules: rules.collect() }
 }

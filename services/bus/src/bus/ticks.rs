@@ -1,6 +1,6 @@
 //! The moments that the rules wait for, written down as records, with who was heard just before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use campanile_alert::{DepartmentId, Scope, Status, Timestamp};
@@ -33,6 +33,23 @@ impl Bus {
         let heard = others.filter(|other| real.into_iter().all(|lane| fresh(LogId::new(other.id.to_string(), lane))));
         let heard: BTreeSet<DepartmentId> = heard.map(|other| other.id.department().clone()).collect();
         heard.into_iter().take(HEARD_MAX).collect()
+    }
+
+    /// The other departments that are not heard now, as a tick would say, and when they were heard last; `None` means
+    /// not since the start. What such a department has ended may still seem to be in force here.
+    pub fn unheard(&self) -> BTreeMap<DepartmentId, Option<Timestamp>> {
+        let heard = self.heard();
+        let views = self.0.pullers.views();
+        let roster = self.0.roster.current();
+        let others = roster.origins.iter().filter(|other| other.id.department() != self.0.origin.department());
+        let mut unheard = BTreeMap::new();
+        for other in others.filter(|other| !heard.contains(other.id.department())) {
+            let lanes = [Lane::Urgent, Lane::Routine].map(|lane| LogId::new(other.id.to_string(), lane));
+            let last = lanes.iter().filter_map(|log| views.get(log)?.heard).max();
+            let known = unheard.entry(other.id.department().clone()).or_insert(last);
+            *known = (*known).max(last);
+        }
+        unheard
     }
 
     pub(super) async fn tick(self) {

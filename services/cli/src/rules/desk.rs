@@ -129,6 +129,15 @@ fn lines(rules: &Rules) -> Vec<String> {
             "lives    {} {} for {} in {}{review}",
             effect.identifier, effect.effect, effect.target, effect.world
         ));
+        lines.extend(effect.unheard.iter().map(|unheard| {
+            let department = &unheard.department;
+            match unheard.since {
+                Some(since) => {
+                    format!("  stale: {department} not heard since {since}; what it says may not come through")
+                }
+                None => format!("  stale: {department} not heard since the start; what it says may not come through"),
+            }
+        }));
     }
     lines
 }
