@@ -20,6 +20,9 @@ pub use format::{Error, Format};
 /// The most rows in one data set.
 pub(crate) const ROWS_MAX: usize = 1_000_000;
 
+/// A place, and the same place a turn to either side.
+const TURNS: [f64; 3] = [0.0, -360.0, 360.0];
+
 /// The data sets that an engine reads, by the name that packs give them.
 pub type DataSets = BTreeMap<String, DataSet>;
 
@@ -146,7 +149,8 @@ impl DataSet {
         let mut near: BTreeMap<usize, Vec<Point>> = BTreeMap::new();
         for bounds in areas.iter().filter_map(|area| geometry::bounds(area, metres)) {
             // A box over the 180° meridian reaches beyond ±180, so it is looked up a turn to either side as well.
-            for turn in [-360.0, 0.0, 360.0] {
+            let turns = if bounds.min.lon < -180.0 || bounds.max.lon > 180.0 { &TURNS[..] } else { &TURNS[..1] };
+            for turn in turns {
                 let corner = |point: Point| [point.lon + turn, point.lat];
                 let window = AABB::from_corners(corner(bounds.min), corner(bounds.max));
                 for entry in self.tree.locate_in_envelope(&window) {

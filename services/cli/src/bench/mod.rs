@@ -8,7 +8,7 @@
 //! The floor ([`floor`]) does what is not in brackets, with the same TLS, the same gRPC library, the same keys and the
 //! same payload, over a plain file and `fdatasync`. The project ([`project`]) is the shipped binary: a node for fsd, one
 //! for edb with the shipped fire pack, and isd's gateway, each a process, over SQLite. Rounds of both alternate, and the
-//! median over the rounds is reported, because machines are noisy.
+//! median over the rounds is reported, because machines are noisy. Before that the [`rules`] are measured alone.
 
 use std::path::PathBuf;
 
@@ -22,6 +22,7 @@ pub mod floor;
 #[cfg(feature = "peers")]
 mod peers;
 pub mod project;
+mod rules;
 mod stats;
 
 use fires::Fires;
@@ -45,6 +46,9 @@ pub struct Args {
     /// The seed of the generated places.
     #[arg(long, default_value_t = 20_261_122)]
     pub seed: u64,
+    /// Measure the rules alone, without nodes.
+    #[arg(long)]
+    pub rules: bool,
     /// Also measure NATS JetStream, synced as often, in the same rounds; wants `nats-server`, and a build with
     /// `--features peers`.
     #[arg(long)]
@@ -115,6 +119,14 @@ pub async fn part(part: Part) -> Result<()> {
 /// # Errors
 /// When a process cannot be started or does not answer.
 pub async fn run(args: Args) -> Result<()> {
+    let mut extra = serde_json::Map::new();
+    extra.insert("machine".into(), machine().into());
+    say("rules: one alert beside many rules, and ten years of warnings");
+    extra.insert("rules".into(), rules::measure(&args)?);
+    if args.rules {
+        print(&args, &[], &extra);
+        return Ok(());
+    }
     let dir = tempfile::Builder::new().prefix("campanile-bench-").tempdir().context("failed to make a folder")?;
     let mut fires = Fires::new(&args, SystemClock.now())?;
     let project = project::Project::prepare(dir.path(), &fires)?;
@@ -136,8 +148,6 @@ pub async fn run(args: Args) -> Result<()> {
         publish_64.push(running.publish(fires.quiet_many(many * 4)?, 64).await?);
         witness.round(&payload, args.calls, many * 4).await?;
     }
-    let mut extra = serde_json::Map::new();
-    extra.insert("machine".into(), machine().into());
     witness.stop(&mut extra).await;
     floor.stop().await;
     running.stop().await;
