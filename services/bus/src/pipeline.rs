@@ -56,7 +56,7 @@ const BATCH_MAX: usize = 256;
 /// How long the rules may take in one commit before the rest of the evaluation is put off to the next.
 const RULES_BUDGET: Duration = Duration::from_millis(2);
 /// How long work that nobody waits for may stay in the queue so that it shares a commit with other work.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(50);
 /// How many arrivals may wait for evaluation before no new work is taken.
 const DEFERRED_MAX: usize = 4_096;
 /// How many records may follow from one arrival; a bound beside the depth limit of the rules.

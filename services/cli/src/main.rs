@@ -2,6 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// The system's allocator gives the memory of each commit back and takes it again with the next, page by page; this one
+/// keeps it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     campanile_cli::run(std::env::args_os())
 }
