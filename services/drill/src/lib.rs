@@ -8,6 +8,7 @@
 mod check;
 pub mod judge;
 mod places;
+pub mod report;
 pub mod scenario;
 pub mod time;
 pub mod transcript;
@@ -15,6 +16,7 @@ pub mod verdict;
 pub mod world;
 
 pub use judge::Judge;
+pub use report::Report;
 pub use scenario::Scenario;
 pub use time::{Length, Offset};
 pub use transcript::{Event, Transcript, What};

@@ -11,4 +11,6 @@ mod chance;
 mod day;
 mod format;
 mod gallery;
+mod report;
 mod shipped;
+mod story;
