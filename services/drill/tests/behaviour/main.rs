@@ -11,6 +11,7 @@ mod chance;
 mod day;
 mod format;
 mod gallery;
+mod import;
 mod report;
 mod shipped;
 mod story;
