@@ -5,7 +5,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{alert, bench, doctor, feeds, log, node_run, operate, pki, roster, rules, trace, up};
+use crate::{alert, bench, doctor, drill, feeds, log, node_run, operate, pki, roster, rules, trace, up};
 
 /// Government alerts between departments: publish, watch, approve, and run the nodes that carry them.
 #[derive(Debug, Parser)]
@@ -38,6 +38,9 @@ pub enum Command {
     /// Check, list, pause and pre-authorise rules
     #[command(subcommand)]
     Rules(rules::Verb),
+    /// Check and play drills, and judge them
+    #[command(subcommand)]
+    Drill(drill::Verb),
     /// Run a department's node
     #[command(subcommand)]
     Node(NodeVerb),
@@ -83,10 +86,11 @@ pub enum GatewayVerb {
 }
 
 /// The headings of the help, and the verbs under each.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Everyone", &["up"]),
     ("Department systems and officers", &["alert", "trace", "source"]),
     ("Policy staff", &["rules"]),
+    ("Drill controllers", &["drill"]),
     ("Node operators", &["node", "gateway", "doctor", "status", "peers", "lag", "log", "bench"]),
     ("Governance", &["pki", "roster"]),
 ];

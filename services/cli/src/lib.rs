@@ -18,6 +18,7 @@ pub mod out;
 pub mod alert;
 pub mod bench;
 pub mod doctor;
+pub mod drill;
 pub mod feeds;
 pub mod local;
 pub mod log;
@@ -86,6 +87,7 @@ async fn dispatch(command: Command, out: Out) -> Answer {
         Command::Trace(args) => trace::run(args, out).await,
         Command::Source(verb) => feeds::run(verb, out).await,
         Command::Rules(verb) => rules::run(verb, out).await,
+        Command::Drill(verb) => drill::run(verb, out).await,
         Command::Doctor(args) => doctor::run(args, out).await,
         Command::Status(args) => operate::status(args, out).await,
         Command::Peers(args) => operate::peers(args, out).await,
@@ -107,6 +109,7 @@ fn name(command: &Command) -> &'static str {
         Command::Trace(_) => "trace",
         Command::Source(_) => "source",
         Command::Rules(_) => "rules",
+        Command::Drill(_) => "drill",
         Command::Doctor(_) => "doctor",
         Command::Status(_) => "status",
         Command::Peers(_) => "peers",

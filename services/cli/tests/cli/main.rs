@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod corpus;
+mod drill;
 mod governance;
 mod live;
 mod nonsense;

@@ -23,10 +23,9 @@ fn blocks(guide: &str) -> Vec<(String, String)> {
     blocks
 }
 
-#[test]
-fn the_guide_leads_from_an_empty_file_to_a_tested_pack_as_it_stands() {
-    let guide = include_str!("../../../rules/README.md");
-    let folder = tempfile::tempdir().unwrap();
+/// Writes the files of a guide and runs its commands in a folder, in order, each to the code that the guide names.
+/// Returns how many there were.
+pub(crate) fn follow(guide: &str, folder: &Path) -> usize {
     let mut ran = 0;
     for (language, text) in blocks(guide) {
         let first = text.lines().next().unwrap_or_default();
@@ -34,17 +33,24 @@ fn the_guide_leads_from_an_empty_file_to_a_tested_pack_as_it_stands() {
             let body = text.split_once('\n').map_or("", |(_, body)| body);
             // A CSV file has no comments, so its name is not part of it.
             let body = if name.ends_with(".csv") || name.ends_with(".jsonl") { body } else { text.as_str() };
-            std::fs::write(folder.path().join(name.trim()), body).unwrap();
+            std::fs::write(folder.join(name.trim()), body).unwrap();
         }
         for line in text.lines().filter(|_| language == "sh") {
             let (command, code) = line.split_once("  # exits ").unwrap_or((line, "0"));
             let code: i32 = code.split_whitespace().next().unwrap().parse().unwrap();
             let words: Vec<&str> = command.split_whitespace().collect();
             let Some(("campanile", args)) = words.split_first().map(|(first, rest)| (*first, rest)) else { continue };
-            campanile(folder.path(), args).ends(code);
+            campanile(folder, args).ends(code);
             ran += 1;
         }
     }
+    ran
+}
+
+#[test]
+fn the_guide_leads_from_an_empty_file_to_a_tested_pack_as_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = follow(include_str!("../../../rules/README.md"), folder.path());
     assert!(ran >= 6, "{ran} commands");
 }
 
