@@ -87,6 +87,9 @@ pub enum Error {
     /// A number is out of range.
     #[error("screen-margin-m is {0}; give 0 to 50000 metres")]
     Margin(f64),
+    /// More exercises than a gateway can state.
+    #[error("exercises names {0} exercises; name {max} at most", max = campanile_discovery::hint::SINKS_MAX)]
+    Exercises(usize),
     /// The public URL is not one.
     #[error("public-url {0:?} is not usable; write http:// or https:// and a host, without a slash at the end")]
     PublicUrl(String),
@@ -122,6 +125,10 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         if !(0.0..=50_000.0).contains(&self.screen_margin_m) {
             return Err(Error::Margin(self.screen_margin_m));
+        }
+        let exercises = self.exercises.as_ref().map_or(0, |exercises| exercises.ids.len());
+        if exercises > campanile_discovery::hint::SINKS_MAX {
+            return Err(Error::Exercises(exercises));
         }
         if let Some(url) = &self.public_url {
             let is_http = url.starts_with("http://") || url.starts_with("https://");

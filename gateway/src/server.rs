@@ -81,7 +81,10 @@ impl Server {
     /// # Errors
     /// [`Error`] when the configuration is not usable, an address is taken, or the state cannot be read.
     pub async fn bind(config: Config, bus: Bus) -> Result<Self, Error> {
-        Self::bind_on(config, Arc::new(OnBus::new(bus))).await
+        let sinks = config.exercises.as_ref().map(|exercises| exercises.ids.clone()).unwrap_or_default();
+        let server = Self::bind_on(config, Arc::new(OnBus::new(bus.clone()))).await?;
+        bus.state_sinks(&sinks);
+        Ok(server)
     }
 
     /// Starts a gateway over any place in a bus.

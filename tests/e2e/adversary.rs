@@ -21,7 +21,7 @@ use tokio_stream::StreamExt as _;
 use crate::setting::{HARBOUR_VIEW, NOW, PUBLIC, five, harbour_view, sign_envelope};
 
 /// What an honest node would write for a fire.
-fn draft(fire: &Fire) -> Draft {
+pub(crate) fn draft(fire: &Fire) -> Draft {
     let alert = fire.alert().unwrap();
     let classification = campanile_alert::classify::classify(&alert, campanile_alert::vocabulary::v1());
     let content = Content::Alert { alert: Arc::new(alert.clone()), original: None, media_type: None };
@@ -30,7 +30,7 @@ fn draft(fire: &Fire) -> Draft {
 }
 
 /// Waits until a record is held, and says why it does not count; `None` when it does.
-async fn standing(bus: &Bus, name: &str, hash: Hash) -> Option<String> {
+pub(crate) async fn standing(bus: &Bus, name: &str, hash: Hash) -> Option<String> {
     let held = |arrival: &Arrival| arrival.entry.position.hash == hash;
     let held = wait_record(bus, &format!("{name} held by {}", bus.origin()), held).await.unwrap();
     match &held.entry.standing {

@@ -6,6 +6,8 @@
 mod activation;
 mod adversary;
 mod asked;
+mod drills;
+mod forged;
 mod hk_fires;
 mod real_input;
 mod refusals;

@@ -133,7 +133,7 @@ async fn an_exercise_fire_closes_schools_for_the_exercise_only_and_moves_no_live
 }
 
 /// Asserts that no page shows any of the words, nor any record that is not Actual.
-async fn nothing_public(cluster: &Cluster, words: &[&str]) {
+pub(crate) async fn nothing_public(cluster: &Cluster, words: &[&str]) {
     let web = cluster.web().unwrap();
     for path in PUBLIC {
         let text = web.text(path).await.unwrap();
@@ -192,14 +192,14 @@ async fn a_fire_of_a_test_of_the_system_or_a_draft_supports_nothing_and_is_shown
 }
 
 /// Debian's broker on a free port, ended with this value.
-struct Broker {
+pub(crate) struct Broker {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     _dir: tempfile::TempDir,
 }
 
 impl Broker {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("mosquitto.conf");
@@ -217,7 +217,7 @@ impl Broker {
     }
 
     /// Listens to every topic from now on: MQTT 3.1.1, CONNECT and SUBSCRIBE to `#` by hand.
-    async fn listen(&self) -> TcpStream {
+    pub(crate) async fn listen(&self) -> TcpStream {
         let address = ("127.0.0.1", self.port);
         let connect = || async move { Ok(TcpStream::connect(address).await.ok()) };
         let mut stream = wait_for("the broker", LIMIT, connect).await.unwrap();

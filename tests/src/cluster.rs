@@ -37,6 +37,23 @@ pub enum Time {
     System,
     /// What the test says.
     Manual(Arc<ManualClock>),
+    /// Passing by itself, faster than the machine's.
+    Flowing(Arc<Flowing>),
+}
+
+/// A clock that shows a chosen instant first, and runs so many times as fast as the machine's.
+#[derive(Debug)]
+pub struct Flowing {
+    from: Timestamp,
+    since: std::time::Instant,
+    times: u32,
+}
+
+impl Clock for Flowing {
+    fn now(&self) -> Timestamp {
+        let passed = jiff::SignedDuration::try_from(self.since.elapsed()).unwrap_or_default();
+        self.from.checked_add(passed.saturating_mul(i32::try_from(self.times).unwrap_or(i32::MAX))).unwrap_or(self.from)
+    }
 }
 
 impl Time {
@@ -48,11 +65,21 @@ impl Time {
         Ok(Self::Manual(Arc::new(ManualClock::new(text.parse()?))))
     }
 
+    /// A clock that shows `text` first and runs `times` times as fast as the machine's.
+    ///
+    /// # Errors
+    /// When the text is no instant.
+    pub fn flowing(text: &str, times: u32) -> Result<Self> {
+        let since = std::time::Instant::now();
+        Ok(Self::Flowing(Arc::new(Flowing { from: text.parse()?, since, times })))
+    }
+
     /// As the library takes it.
     pub fn clock(&self) -> Arc<dyn Clock> {
         match self {
             Self::System => Arc::new(SystemClock),
             Self::Manual(clock) => Arc::clone(clock) as Arc<dyn Clock>,
+            Self::Flowing(clock) => Arc::clone(clock) as Arc<dyn Clock>,
         }
     }
 
@@ -73,6 +100,7 @@ pub struct Builder {
     away: Vec<String>,
     estates: Option<PathBuf>,
     mqtt: Option<String>,
+    exercises: Vec<campanile_alert::ExerciseId>,
     directory: DirectoryConfig,
 }
 
@@ -92,6 +120,7 @@ impl Builder {
             away: Vec::new(),
             estates: None,
             mqtt: None,
+            exercises: Vec::new(),
             directory: DirectoryConfig::Memory,
         })
     }
@@ -136,6 +165,13 @@ impl Builder {
         self
     }
 
+    /// Gives the gateway sinks for an exercise.
+    #[must_use]
+    pub fn exercise(mut self, id: &str) -> Self {
+        self.exercises.extend(id.parse());
+        self
+    }
+
     /// Uses this directory instead of one in memory.
     #[must_use]
     pub fn directory(mut self, directory: DirectoryConfig) -> Self {
@@ -177,6 +213,10 @@ impl Builder {
                                 password_file: None,
                             };
                             config.channels.push(campanile_gateway::config::ChannelConfig::Mqtt(mqtt));
+                        }
+                        if !self.exercises.is_empty() {
+                            let ids = self.exercises.clone();
+                            config.exercises = Some(campanile_gateway::config::ExercisesConfig { http: listen, ids });
                         }
                         Some(config)
                     }

@@ -151,7 +151,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     members: Members,
     /// Where and how we can be reached, as the directory has it from us.
-    hint: Hint,
+    hint: Mutex<Hint>,
     surroundings: Arc<dyn Surroundings>,
     /// What is known of our own past.
     past: Mutex<Past>,
@@ -241,9 +241,10 @@ impl Bus {
             epoch: None,
             protocol: Protocol { min: PROTOCOL, max: PROTOCOL },
             started: options.clock.now(),
+            sinks: None,
         };
         let bus = Self(Arc::new(Inner {
-            hint,
+            hint: Mutex::new(hint),
             federation: options.federation,
             origin: options.origin,
             clock: options.clock,
@@ -551,7 +552,15 @@ impl Bus {
     }
 
     fn announce(&self) {
-        self.0.members.announce(&self.0.hint, &self.0.keys.load().live);
+        let hint = self.0.hint.lock().clone();
+        self.0.members.announce(&hint, &self.0.keys.load().live);
+    }
+
+    /// Says in the directory, signed, for which exercises this gateway has sinks: notices of others go nowhere. A node
+    /// that is no gateway never calls it.
+    pub fn state_sinks(&self, exercises: &[ExerciseId]) {
+        self.0.hint.lock().sinks = Some(exercises.to_vec());
+        self.announce();
     }
 
     async fn scrub(self) {

@@ -11,6 +11,7 @@ use tonic::{Request, Streaming};
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::exercise::{AnnouncedExercise, announced};
 use crate::values::{Position, Rule};
 
 /// How a node is.
@@ -47,6 +48,10 @@ pub struct NodeStatus {
     pub tails: Vec<Position>,
     /// Logs with two records at one position.
     pub forks: Vec<Position>,
+    /// The id of the key that signs records of exercises.
+    pub exercise_key_id: String,
+    /// The exercises that the directory announces, as the node reads it.
+    pub exercises: Vec<AnnouncedExercise>,
 }
 
 /// Another node, as this one sees it.
@@ -65,6 +70,10 @@ pub struct Peer {
     pub last_error: Option<String>,
     /// Its logs.
     pub logs: Vec<LogLag>,
+    /// It is a gateway.
+    pub gateway: bool,
+    /// Of a gateway, the exercises whose notices it hands to sinks, as it says itself; absent where it does not say.
+    pub sinks: Option<Vec<String>>,
 }
 
 /// How far behind a log is.
@@ -149,6 +158,8 @@ pub struct Pending {
     pub text_en: String,
     /// The text that would be issued, in Traditional Chinese.
     pub text_zh_hant: String,
+    /// Since when it waits; absent when the node did not say.
+    pub since: Option<Timestamp>,
 }
 
 /// An effect that lives.
@@ -171,6 +182,8 @@ pub struct LiveEffect {
     pub in_review: bool,
     /// When it ends at the latest; absent when the node did not say.
     pub max: Option<Timestamp>,
+    /// The kinds that it concerns.
+    pub kinds: Vec<String>,
     /// The departments of its causes that are not heard now. That is no all-clear: what they say may not come through.
     pub unheard: Vec<Unheard>,
 }
@@ -248,6 +261,8 @@ impl Client {
             disk_free_bytes: answer.disk_free_bytes,
             tails: positions(answer.tails, "tails")?,
             forks: positions(answer.forks, "forks")?,
+            exercise_key_id: answer.exercise_key_id,
+            exercises: announced(answer.exercises)?,
         })
     }
 
@@ -269,6 +284,8 @@ impl Client {
                 connected: peer.connected,
                 registered: peer.registered,
                 last_error: given(peer.last_error),
+                gateway: peer.gateway,
+                sinks: peer.sinks.map(|sinks| sinks.exercise_ids),
                 logs: peer.logs.into_iter().map(lag).collect::<Result<_, Error>>()?,
             })
         };
@@ -358,8 +375,11 @@ impl Client {
                 .ok_or_else(|| Error::options(format!("{text:?} is no lane; say urgent, routine or exercise")))?,
             None => bus::Lane::Unspecified,
         };
-        let request =
-            bus::ReadLogRequest { origin: origin.map(ToString::to_string).unwrap_or_default(), lane: lane.into() };
+        let request = bus::ReadLogRequest {
+            origin: origin.map(ToString::to_string).unwrap_or_default(),
+            lane: lane.into(),
+            ..bus::ReadLogRequest::default()
+        };
         let mut admin = self.admin.clone();
         let stream = self.once("read_log", admin.read_log(Request::new(request))).await?;
         let silence = self.settings.timeouts.silence;
@@ -461,6 +481,7 @@ impl From<rules::Pending> for Pending {
             why_zh_hant: pending.why_zh_hant,
             text_en: pending.text_en,
             text_zh_hant: pending.text_zh_hant,
+            since: time(pending.since),
         }
     }
 }
@@ -476,6 +497,7 @@ impl From<rules::LiveEffect> for LiveEffect {
             causes: effect.causes,
             in_review: effect.in_review,
             max: time(effect.max),
+            kinds: effect.kinds,
             unheard: effect.unheard.into_iter().map(Unheard::from).collect(),
         }
     }

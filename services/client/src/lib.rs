@@ -16,6 +16,7 @@ mod values;
 mod watch;
 
 pub mod admin;
+pub mod exercise;
 pub mod rules;
 
 pub use backoff::Attempts;

@@ -4,7 +4,7 @@
 //! failed connection, nothing more. Still, an unsigned one is not even tried, so that the directory cannot send nodes
 //! knocking at strangers' doors.
 
-use campanile_alert::{OriginId, Timestamp};
+use campanile_alert::{ExerciseId, OriginId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, Envelope};
@@ -17,6 +17,8 @@ pub const HINT_TYPE: &str = "application/vnd.campanile.hint.v1+json";
 pub const HINT_BYTES_MAX: usize = 64 << 10;
 /// The most addresses in a hint.
 pub const ADDRESSES_MAX: usize = 16;
+/// The most exercises in a hint.
+pub const SINKS_MAX: usize = 64;
 
 /// Why a hint was passed over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +67,10 @@ pub struct Hint {
     pub protocol: Protocol,
     /// When its process started.
     pub started: Timestamp,
+    /// Of a gateway, the exercises whose notices it hands to sinks, at most 64; those of others it hands to nobody.
+    /// Absent where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<Vec<ExerciseId>>,
 }
 
 impl Hint {
@@ -91,6 +97,9 @@ impl Hint {
         }
         if hint.addresses.len() > ADDRESSES_MAX {
             return Err(Error::Shape(format!("it has {} addresses, more than {ADDRESSES_MAX}", hint.addresses.len())));
+        }
+        if hint.sinks.as_ref().is_some_and(|sinks| sinks.len() > SINKS_MAX) {
+            return Err(Error::Shape(format!("it has sinks for more than {SINKS_MAX} exercises")));
         }
         Ok(hint)
     }

@@ -8,6 +8,8 @@
 mod check;
 pub mod import;
 pub mod judge;
+#[cfg(feature = "live")]
+pub mod live;
 mod places;
 pub mod report;
 pub mod scenario;

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use campanile_alert::{DepartmentId, OriginId, Status as CapStatus, Timestamp, World, ids};
-use campanile_bus::Bus;
+use campanile_alert::{DepartmentId, ExerciseId, OriginId, Status as CapStatus, Timestamp, World, ids};
 use campanile_bus::bus::plain_draft;
 use campanile_bus::record::{Content, lane_from_wire, lane_to_wire, position_to_wire};
-use campanile_discovery::identity::Role;
+use campanile_bus::{Arrival, Bus};
+use campanile_discovery::identity::{PeerIdentity, Role};
+use campanile_discovery::roster::OriginKind;
 use campanile_log::{Lane, LogId, Standing};
 use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::admin_service_server::{AdminService, AdminServiceServer};
 use campanile_proto::convert::{self, timestamp_from_wire, timestamp_to_wire};
 use campanile_proto::rules::v1 as rules_wire;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 use tracing::info;
@@ -22,8 +24,16 @@ use tracing::info;
 use crate::alert_service::private;
 use crate::auth::Gate;
 use crate::config::Member;
+use crate::exercises::{self, Announced};
 use crate::rules::{RulesView, rule_to_wire};
 use crate::status::{self, field, internal, reason, refuse};
+
+/// How many readings of logs a node serves at once.
+const FOLLOWS_MAX: usize = 256;
+/// A sign of life on a reading that goes on, at least this often.
+const SIGN_EVERY: Duration = Duration::from_secs(5);
+/// How long the directory is asked about exercises for a status.
+const DIRECTORY_MAX: Duration = Duration::from_secs(1);
 
 /// The service.
 #[derive(Clone)]
@@ -32,6 +42,7 @@ pub struct Admin {
     pub(crate) gate: Arc<Gate>,
     pub(crate) rules: Arc<Mutex<RulesView>>,
     pub(crate) member: Arc<Member>,
+    pub(crate) follows: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -41,6 +52,11 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Admin {
+    /// The bound on readings of logs.
+    pub(crate) fn follow_bound() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(FOLLOWS_MAX))
+    }
+
     /// The service.
     pub fn into_service(self) -> AdminServiceServer<Self> {
         AdminServiceServer::new(self).max_decoding_message_size(64 << 10)
@@ -57,6 +73,11 @@ impl AdminService for Admin {
     ) -> Result<Response<wire::GetStatusResponse>, Status> {
         self.gate.admit(&request, &[Role::Read, Role::Administer])?;
         let bus = &self.bus;
+        let directory = bus.members().directory();
+        // A directory that does not answer announces nothing; the status says elsewhere that it is away.
+        let announced =
+            tokio::time::timeout(DIRECTORY_MAX, exercises::announced(directory.as_ref(), bus.clock().now()));
+        let announced = announced.await.ok().and_then(Result::ok).unwrap_or_default();
         let roster = bus.roster().current();
         let store = bus.store();
         let evidence = store.evidence().map_err(|error| internal("the store could not be read", &error))?;
@@ -78,7 +99,34 @@ impl AdminService for Admin {
             tails: store.logs().iter().map(|(log, tail)| position_to_wire(log, tail)).collect(),
             forks: evidence.iter().map(|other| position_to_wire(&other.log, &other.position)).collect(),
             not_counted,
+            exercise_key_id: bus.keys().exercise.id().to_string(),
+            exercises: announced.iter().map(Announced::to_wire).collect(),
         }))
+    }
+
+    async fn announce_exercise(
+        &self,
+        request: Request<wire::AnnounceExerciseRequest>,
+    ) -> Result<Response<wire::AnnounceExerciseResponse>, Status> {
+        let caller = self.gate.admit(&request, &[Role::Administer])?;
+        let request = request.into_inner();
+        let now = self.bus.clock().now();
+        let until =
+            timestamp_from_wire(request.until.as_ref(), "until").map_err(|fault| field("until", fault.reason))?;
+        if until.duration_since(now) > exercises::AHEAD_MAX {
+            return Err(field("until", "an exercise is announced for 31 days at most"));
+        }
+        let exercise =
+            ExerciseId::try_new(&request.exercise_id).map_err(|error| field("exercise_id", error.to_string()))?;
+        let announced = Announced { exercise, until, by: caller.client.to_string() };
+        let directory = self.bus.members().directory();
+        let unavailable = |error: campanile_discovery::directory::Error| {
+            refuse(Code::Unavailable, "DIRECTORY", format!("the exercise is not announced: {error}"))
+        };
+        exercises::announce(directory.as_ref(), &announced, now).await.map_err(unavailable)?;
+        info!(exercise = %announced.exercise, until = %announced.until, client = announced.by, "Exercise announced");
+        let all = exercises::announced(directory.as_ref(), now).await.map_err(unavailable)?;
+        Ok(Response::new(wire::AnnounceExerciseResponse { exercises: all.iter().map(Announced::to_wire).collect() }))
     }
 
     async fn list_peers(
@@ -120,6 +168,11 @@ impl AdminService for Admin {
                 connected,
                 logs,
                 registered: members.get(&origin.id).is_some_and(|member| member.unregistered_since.is_none()),
+                gateway: origin.kind == OriginKind::Gateway,
+                sinks: members
+                    .get(&origin.id)
+                    .and_then(|member| member.hint.sinks.as_ref())
+                    .map(|sinks| wire::ExerciseSinks { exercise_ids: sinks.iter().map(ToString::to_string).collect() }),
                 last_error,
             }
         });
@@ -215,7 +268,15 @@ impl AdminService for Admin {
     }
 
     async fn read_log(&self, request: Request<wire::ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
-        self.gate.admit(&request, &[Role::Administer])?;
+        let roles: &[Role] = match request.get_ref().lane() {
+            // Whoever takes part in a drill may read all of it.
+            wire::Lane::Exercise => &[Role::Read, Role::Administer],
+            _ => &[Role::Administer],
+        };
+        let caller = self.gate.admit(&request, roles)?;
+        let permit = Arc::clone(&self.follows)
+            .try_acquire_owned()
+            .map_err(|_| refuse(Code::ResourceExhausted, "READS", "too many logs are read here at once"))?;
         let request = request.into_inner();
         let lane = match request.lane {
             0 => None,
@@ -226,40 +287,90 @@ impl AdminService for Admin {
             let _: OriginId = request.origin.parse().map_err(|error: ids::Error| field("origin", error.to_string()))?;
         }
         let bus = self.bus.clone();
-        let end = *bus.changed().borrow();
         let (sender, receiver) = mpsc::channel(16);
+        let read = LogRead { bus, lane, request, identity: caller.identity };
         tokio::spawn(async move {
-            let mut after = 0;
-            while after < end {
-                let page = match bus.arrivals(after, 256).await {
+            let _permit = permit;
+            read.run(sender).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// The reading of logs: what is held, and when asked for, what comes.
+struct LogRead {
+    bus: Bus,
+    lane: Option<Lane>,
+    request: wire::ReadLogRequest,
+    /// The reader, judged again at every sign of life.
+    identity: Arc<PeerIdentity>,
+}
+
+impl LogRead {
+    async fn run(self, sender: mpsc::Sender<Result<wire::ReadLogResponse, Status>>) {
+        let mut changed = self.bus.changed();
+        let stop = self.bus.stopping();
+        let mut sign = tokio::time::interval(SIGN_EVERY);
+        let mut after = self.request.after;
+        let end = *changed.borrow();
+        loop {
+            changed.borrow_and_update();
+            while self.request.follow || after < end {
+                let page = match self.bus.arrivals(after, 256).await {
                     Ok(page) => page,
                     Err(error) => {
                         let _gone = sender.send(Err(internal("the store could not be read", &error))).await;
                         return;
                     }
                 };
-                let Some(last) = page.last() else { return };
+                let Some(last) = page.last() else { break };
                 after = last.entry.arrival;
-                for arrival in page {
-                    let log = &arrival.entry.log;
-                    let named = request.origin.is_empty() || *log.origin == *request.origin;
-                    if !named || lane.is_some_and(|lane| lane != log.lane) {
-                        continue;
-                    }
-                    let not_counted = match &arrival.entry.standing {
-                        Standing::NotCounted { reason } => reason.clone(),
-                        Standing::NoBody => "this node holds the header alone".into(),
-                        Standing::Counted => String::new(),
-                    };
-                    let record = Some(campanile_bus::record::to_wire(&arrival.entry, true));
-                    let response = wire::ReadLogResponse { record, arrival: arrival.entry.arrival, not_counted };
-                    if sender.send(Ok(response)).await.is_err() {
+                for arrival in page.iter().filter(|arrival| self.wants(arrival)) {
+                    if sender.send(Ok(logged(arrival))).await.is_err() {
                         return;
                     }
                 }
             }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+            if !self.request.follow {
+                return;
+            }
+            tokio::select! {
+                changed = changed.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+                () = stop.cancelled() => return,
+                _ = sign.tick() => {
+                    if let Err(error) = self.bus.standing().check(&self.identity) {
+                        let refusal = refuse(Code::Unauthenticated, "REVOKED", error.to_string());
+                        let _gone = sender.send(Err(refusal)).await;
+                        return;
+                    }
+                    let sign = wire::ReadLogResponse { arrival: after, ..wire::ReadLogResponse::default() };
+                    if sender.send(Ok(sign)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn wants(&self, arrival: &Arrival) -> bool {
+        let log = &arrival.entry.log;
+        (self.request.origin.is_empty() || *log.origin == *self.request.origin)
+            && self.lane.is_none_or(|lane| lane == log.lane)
+    }
+}
+
+fn logged(arrival: &Arrival) -> wire::ReadLogResponse {
+    let not_counted = match &arrival.entry.standing {
+        Standing::NotCounted { reason } => reason.clone(),
+        Standing::NoBody => "this node holds the header alone".into(),
+        Standing::Counted => String::new(),
+    };
+    wire::ReadLogResponse {
+        record: Some(campanile_bus::record::to_wire(&arrival.entry, true)),
+        arrival: arrival.entry.arrival,
+        not_counted,
+        received: Some(timestamp_to_wire(arrival.received)),
     }
 }
 
@@ -307,6 +418,7 @@ fn rules_to_wire(view: &RulesView, unheard: &BTreeMap<DepartmentId, Option<Times
         causes: live.causes.iter().map(|cause| cause.alert.identifier.to_string()).collect(),
         in_review: matches!(live.standing, campanile_rules::Standing::Review(_)),
         max: Some(timestamp_to_wire(live.until)),
+        kinds: engine.kinds(&live.effect).into_iter().flatten().collect(),
         unheard: unheard
             .iter()
             .filter(|(department, _)| live.causes.iter().any(|cause| cause.origin.department() == *department))
@@ -342,6 +454,7 @@ pub(crate) fn pending_to_wire(
         approved_by: pending.approvals,
         shown_hash: pending.shown.to_vec(),
         deadline: pending.deadline.map(timestamp_to_wire),
+        since: Some(timestamp_to_wire(pending.since)),
         why_en: pending.why.en,
         why_zh_hant: pending.why.zh_hant,
     }

@@ -8,6 +8,7 @@ pub mod admin_service;
 pub mod alert_service;
 pub mod auth;
 pub mod config;
+pub mod exercises;
 pub mod http;
 pub mod lookup;
 pub mod metrics;

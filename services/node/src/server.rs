@@ -135,8 +135,13 @@ impl Server {
             metrics,
             watches: Alerts::watch_bound(),
         };
-        let admin =
-            Admin { bus: bus.clone(), gate: Arc::clone(&gate), rules: Arc::clone(&view), member: Arc::clone(&member) };
+        let admin = Admin {
+            bus: bus.clone(),
+            gate: Arc::clone(&gate),
+            rules: Arc::clone(&view),
+            member: Arc::clone(&member),
+            follows: Admin::follow_bound(),
+        };
         let desk = Arc::new(Desk::new(bus.clone(), Arc::clone(&view), library, options));
         tokio::spawn(Arc::clone(&desk).keep_shown(stop.clone()));
         let rules = Rules::new(desk, gate, sources);

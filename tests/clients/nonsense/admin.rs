@@ -43,14 +43,14 @@ async fn orders_to_the_node_that_make_no_sense_are_refused_for_their_reason_and_
         judge.field("valid_from", format!("valid from {case}"), admin.sign_envelope(request)).await;
     }
     for origin in ["edb", "!!!/node-1", "edb/node-1/x", &huge] {
-        let request = wire::ReadLogRequest { origin: origin.into(), lane: 0 };
+        let request = wire::ReadLogRequest { origin: origin.into(), lane: 0, ..wire::ReadLogRequest::default() };
         judge.field("origin", format!("the log of {origin:.20}"), admin.read_log(request)).await;
     }
     for lane in [99, -1] {
-        let request = wire::ReadLogRequest { origin: String::new(), lane };
+        let request = wire::ReadLogRequest { lane, ..wire::ReadLogRequest::default() };
         judge.field("lane", format!("lane {lane}"), admin.read_log(request)).await;
     }
-    let request = wire::ReadLogRequest { origin: "x".repeat(3 << 20), lane: 0 };
+    let request = wire::ReadLogRequest { origin: "x".repeat(3 << 20), lane: 0, ..wire::ReadLogRequest::default() };
     judge.refused("3 MiB", admin.read_log(request), Code::OutOfRange, "").await;
     judge.end();
 

@@ -171,6 +171,7 @@ fn hint() -> Hint {
         addresses: vec!["node.fsd.example:7443".into()],
         epoch: Some(1 << 20),
         protocol: Protocol { min: 1, max: 1 },
+        sinks: Some(vec!["hv26".parse().expect("an exercise")]),
         started: federation::now(),
     }
 }

@@ -112,6 +112,7 @@ pub fn hint(name: &str, epoch: u64) -> campanile_discovery::Hint {
         addresses: vec!["127.0.0.1:7400".into()],
         epoch: Some(epoch),
         protocol: campanile_discovery::Protocol { min: 1, max: 1 },
+        sinks: None,
         started: now(),
     }
 }
