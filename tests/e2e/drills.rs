@@ -29,7 +29,7 @@ objectives:
 mode: {status: Exercise, exercise-id: HV26, marker: {en: "EXERCISE EXERCISE EXERCISE", zh-Hant: 演習}}
 clock: {start: 2026-10-13T10:00+08:00, seed: 7, end: T+2m}
 cast:
-  nodes: {hko: script, fsd: script, edb: engine, had: engine, isd: gateway}
+  nodes: {hko: script, fsd: script, edb: {engine: [edb.yaml]}, had: {engine: [had.yaml]}, isd: gateway}
   players:
     edb.duty-officer: {virtual: [{on: pending, after: 5s, do: approve}, {on: message, after: 5s, do: acknowledge}]}
     edb.regional-officer: {virtual: [{on: pending, after: 10s, do: approve}]}
@@ -237,6 +237,7 @@ async fn a_gateway_without_sinks_or_word_of_them_keeps_a_drill_from_beginning() 
 async fn what_a_live_run_cannot_do_is_refused_before_anybody_is_asked() {
     let cluster = federation().exercise("HV26").start().await.unwrap();
     announce(&cluster).await;
+    let mut judged = 0;
     for (from, to, says) in [
         (
             "expect:\n",
@@ -251,7 +252,9 @@ async fn what_a_live_run_cannot_do_is_refused_before_anybody_is_asked() {
     ] {
         let text = SHORT.replacen(from, to, 1);
         assert_ne!(text, SHORT, "{from}");
+        // What the file alone shows to be wrong is found before.
         let Ok((scenario, _)) = Scenario::parse(&text) else { continue };
+        judged += 1;
         let (_control, requests) = mpsc::channel(1);
         let crew = crew(&cluster).await;
         let mut silent = |_: Line| {};
@@ -259,6 +262,7 @@ async fn what_a_live_run_cannot_do_is_refused_before_anybody_is_asked() {
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains(says), "{says:?} is not in {refused}");
     }
+    assert!(judged >= 3, "only {judged} came so far");
     cluster.shutdown().await;
 }
 
@@ -312,6 +316,13 @@ async fn a_real_severe_alert_at_any_node_freezes_the_drill_and_says_so() {
     });
     assert!(frozen.is_some_and(|record| record.contains("genuine-1")), "{}", shown(&played));
     nothing_in_force(&cluster).await;
+    // Every player reads why, in the Cancels of what was in force.
+    let edb = campanile_tests::cluster::records(&cluster.bus("edb/node-1").unwrap()).await.unwrap();
+    let told = edb.iter().filter_map(|arrival| match &arrival.body.as_ref()?.content {
+        campanile_bus::record::Content::Alert { alert, .. } => alert.note.clone(),
+        _ => None,
+    });
+    assert!(told.into_iter().any(|note| note.contains("REAL ALERT of fsd")), "no Cancel at edb says why");
     // The real alert is none of the exercise's business.
     let held = dispatch.list(&campanile_client::Query::default()).await.unwrap();
     assert!(held.alerts.iter().any(|record| *record.alert.identifier == *"genuine-1"), "the real alert was cancelled");

@@ -253,7 +253,7 @@ async fn a_sixth_department_joins_with_its_own_keys_and_nobody_is_restarted() {
 }
 
 /// Etcd's own calls block.
-async fn start_etcd(version: EtcdVersion) -> Result<Option<EtcdServer>> {
+pub(crate) async fn start_etcd(version: EtcdVersion) -> Result<Option<EtcdServer>> {
     Ok(tokio::task::spawn_blocking(move || EtcdServer::start(version)).await??)
 }
 
@@ -264,7 +264,7 @@ async fn blocking(
     tokio::task::spawn_blocking(move || work(&mut etcd).map(|()| etcd)).await?.map_err(Into::into)
 }
 
-fn etcd_directory(etcd: &EtcdServer) -> serde_json::Value {
+pub(crate) fn etcd_directory(etcd: &EtcdServer) -> serde_json::Value {
     json!({"kind": "etcd", "endpoints": [etcd.url()], "ttl_s": 3, "timeout_ms": 1000})
 }
 

@@ -121,11 +121,23 @@ impl Processes {
     /// # Errors
     /// When its configuration cannot be written.
     pub fn gateway(&mut self, origin: &str) -> Result<()> {
+        self.gateway_for(origin, &[])
+    }
+
+    /// Configures a gateway of the plan, without screens, with sinks for these exercises.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn gateway_for(&mut self, origin: &str, exercises: &[&str]) -> Result<()> {
         let origin: OriginId = origin.parse()?;
         let (port, http) = (free_port()?, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)));
         let (files, roster) = (self.federation.node(&origin), self.federation.roster()?);
         let member = self.member(&origin, &files, &roster, port)?;
-        self.write("gateway", origin, &json!({"member": member, "gateway": {"http": http}}))
+        let mut gateway = json!({"http": http});
+        if !exercises.is_empty() {
+            gateway["exercises"] = json!({"http": "127.0.0.1:0", "ids": exercises});
+        }
+        self.write("gateway", origin, &json!({"member": member, "gateway": gateway}))
     }
 
     fn folder(&self, origin: &OriginId) -> PathBuf {

@@ -23,22 +23,32 @@ pub struct Args {
     /// Write transcript.jsonl and verdict.json into this folder, for `drill report`
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    #[command(flatten)]
+    live: super::live::LiveArgs,
 }
 
 /// Plays and judges.
-pub(super) fn run(args: &Args, out: Out) -> Answer {
+pub(super) async fn run(args: &Args, out: Out) -> Answer {
     let loaded = load::scenario(&args.file)?;
     let Some((scenario, bench)) = &loaded.sound else {
         loaded.rendered().iter().for_each(|finding| out.note(finding));
         out.note(format!("{}: {} errors; nothing was started", loaded.file, loaded.errors()));
         return Ok(Verdict::Failed);
     };
+    if args.live.live {
+        let played = super::live::run(scenario, &args.live, out).await?;
+        return judged(&played.verdict, out);
+    }
     let seed = args.seed.unwrap_or(scenario.clock.seed);
     let played = play_all(scenario, bench, &|file| loaded.read(file), seed)?;
     if let Some(folder) = &args.keep {
         keep(folder, &played)?;
     }
-    let verdict = &played.verdict;
+    judged(&played.verdict, out)
+}
+
+/// Shows a verdict, and ends as it says.
+fn judged(verdict: &Judged, out: Out) -> Answer {
     if out.is_json() {
         out.document(verdict)?;
     } else {

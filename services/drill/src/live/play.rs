@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use campanile_alert::{AlertId, DepartmentId, ExerciseId, MessageType, Timestamp};
+use campanile_alert::{AlertId, DepartmentId, ExerciseId, MessageType, Severity, Timestamp};
 use campanile_client::AlertRecord;
 use campanile_client::exercise::{ExerciseContent, ExerciseRecord};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ use super::{Crew, Error, Options, Played};
 use crate::judge::Judge;
 use crate::scenario::{NodeKind, Occasion, PauseOn, Reaction, Scenario};
 use crate::time::Offset;
-use crate::transcript::{Answered, Header, Notice, Run, Transcript, What};
+use crate::transcript::{Answered, Header, Notice, Record, Run, Transcript, What};
 use crate::verdict::Outcome;
 
 mod act;
@@ -201,6 +201,8 @@ struct Play<'a> {
     clock: DrillClock,
     stand: Stand,
     aborted: bool,
+    /// What stands in the Cancels at the end, where every player reads it.
+    reason: String,
     transcript: Transcript,
     judge: Judge,
     schedule: BTreeMap<(i64, u64), Step>,
@@ -214,6 +216,8 @@ struct Play<'a> {
     stale: BTreeSet<(DepartmentId, DepartmentId)>,
     logs: BTreeMap<DepartmentId, BTreeSet<String>>,
     publishers: BTreeMap<DepartmentId, mpsc::Sender<Box<Message>>>,
+    /// Open while the drill runs.
+    gate: watch::Sender<bool>,
     results: mpsc::Sender<Done>,
     tasks: JoinSet<()>,
     eyes: JoinSet<()>,
@@ -246,13 +250,19 @@ impl<'a> Play<'a> {
         (console)(Line::Written(transcript.bytes()));
         let mut tasks = JoinSet::new();
         let mut publishers = BTreeMap::new();
+        let gate = watch::channel(true).0;
         for id in crew.nodes.keys() {
             let (sender, mut waiting) = mpsc::channel::<Box<Message>>(WAITING_MAX);
             publishers.insert(id.clone(), sender);
             let (crew, exercise, results, node) = (crew.clone(), exercise.clone(), results.clone(), id.clone());
             // One after the other, so that an update never overtakes what it updates.
+            let mut gate = gate.subscribe();
             tasks.spawn(async move {
                 while let Some(message) = waiting.recv().await {
+                    // What waits when the drill stands goes on waiting.
+                    if gate.wait_for(|open| *open).await.is_err() {
+                        return;
+                    }
                     if let Err(why) = publish(&crew, &message, &exercise).await {
                         let refused = Done::Refused { node: node.clone(), inject: Some(message.inject), why };
                         if results.send(refused).await.is_err() {
@@ -271,6 +281,7 @@ impl<'a> Play<'a> {
             clock,
             stand: Stand::Running,
             aborted: false,
+            reason: format!("{}: the exercise has ended", scenario.mode.exercise_id),
             transcript,
             judge: Judge::new(scenario),
             schedule: BTreeMap::new(),
@@ -284,6 +295,7 @@ impl<'a> Play<'a> {
             stale: BTreeSet::new(),
             logs: BTreeMap::new(),
             publishers,
+            gate,
             results,
             tasks,
             eyes,
@@ -376,7 +388,7 @@ impl<'a> Play<'a> {
                 shown.into_iter().for_each(|shown| self.show(shown));
             }
             Sight::Heard(node, ages) => self.hear(&node, ages),
-            Sight::Real(node, record) => self.freeze(&node, &record),
+            Sight::Real(node, record) => self.see_real(&node, &record),
             Sight::Lost(node, why) => {
                 let now = self.clock.instant();
                 self.emit(now, Some(&node), What::Down);
@@ -491,6 +503,7 @@ impl<'a> Play<'a> {
         let now = self.clock.instant();
         let paused = self.clock.pause();
         if paused {
+            self.gate.send_replace(false);
             self.emit(now, None, What::Paused { by: by.into() });
             self.say(format!("PAUSED: {by}"));
         }
@@ -522,6 +535,29 @@ impl<'a> Play<'a> {
         }
     }
 
+    /// Something real was seen: that it is severe, or that it follows from the exercise, is everybody's business.
+    fn see_real(&mut self, node: &DepartmentId, real: &AlertRecord) {
+        if real.causes.iter().any(|cause| self.shown.contains(&cause.id)) {
+            let record = Record {
+                id: real.alert.id().to_string(),
+                position: real.position.to_string(),
+                from: real.department.clone(),
+                msg_type: Some(real.alert.msg_type),
+                status: Some(real.alert.status),
+                event: real.classification.event.clone(),
+                rule: real.rule.as_ref().map(|rule| rule.id.clone()),
+                severity: real.alert.severity(),
+                causes: real.causes.iter().map(|cause| cause.id.to_string()).collect(),
+                depth: real.depth,
+                ..Record::default()
+            };
+            self.emit(real.time, Some(node), What::Record(Box::new(record)));
+        }
+        if matches!(real.alert.severity(), Some(Severity::Severe | Severity::Extreme)) {
+            self.freeze(node, real);
+        }
+    }
+
     /// Something real came to a node that takes part: the drill stops itself.
     fn freeze(&mut self, node: &DepartmentId, record: &AlertRecord) {
         let real = matches!(record.alert.msg_type, MessageType::Alert | MessageType::Update);
@@ -530,10 +566,12 @@ impl<'a> Play<'a> {
         }
         let now = self.clock.instant();
         self.clock.pause();
+        self.gate.send_replace(false);
         self.stand = Stand::Frozen(Instant::now());
         let headline = record.alert.infos.iter().find_map(|info| info.headline.clone()).unwrap_or_default();
         let why = format!("REAL ALERT of {} at {node}: the exercise has stopped", record.department);
         self.emit(now, None, What::Frozen { record: record.alert.id().to_string(), why: why.clone() });
+        self.reason.clone_from(&why);
         (self.console)(Line::Frozen(format!("{why}: {headline}")));
     }
 
@@ -564,7 +602,7 @@ impl<'a> Play<'a> {
         // Nobody publishes any more, and what still waits is given up.
         self.publishers.clear();
         self.tasks.shutdown().await;
-        let cleared = clear(self.crew, exercise, &format!("exercise {exercise} has ended")).await;
+        let cleared = clear(self.crew, exercise, &self.reason).await;
         self.eyes.shutdown().await;
         let last = self.clock.now().min(self.scenario.end());
         let nodes: Vec<(DepartmentId, BTreeSet<String>)> = std::mem::take(&mut self.logs).into_iter().collect();

@@ -40,7 +40,7 @@ impl Known {
             position: record.position.to_string(),
             from: record.department.clone(),
             msg_type: Some(alert.msg_type),
-            status: Some(record.status),
+            status: Some(alert.status),
             exercise: None,
             event: content.classification.event.clone(),
             inject: self.injects.get(&id).cloned(),

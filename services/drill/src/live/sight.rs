@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use campanile_alert::{DepartmentId, ExerciseId, Severity, Status};
+use campanile_alert::{DepartmentId, ExerciseId, Status};
 use campanile_client::admin::Rules;
 use campanile_client::exercise::ExerciseRecord;
 use campanile_client::{AlertRecord, Client, Event, Filter, Start};
@@ -31,7 +31,7 @@ pub(super) enum Sight {
     Rules(DepartmentId, Box<Rules>),
     /// For how long departments were not heard, in milliseconds.
     Heard(DepartmentId, Vec<(DepartmentId, u64)>),
-    /// Something real and severe.
+    /// Something real.
     Real(DepartmentId, Box<AlertRecord>),
     /// The node does not answer any more.
     Lost(DepartmentId, String),
@@ -94,11 +94,7 @@ async fn heard(id: DepartmentId, client: Client, to: mpsc::Sender<Sight>) {
 }
 
 async fn real(id: DepartmentId, client: Client, to: mpsc::Sender<Sight>) {
-    let filter = Filter {
-        statuses: vec![Status::Actual],
-        severities: vec![Severity::Severe, Severity::Extreme],
-        ..Filter::default()
-    };
+    let filter = Filter { statuses: vec![Status::Actual], ..Filter::default() };
     let mut watch = client.watch(Start::Now, &filter);
     let mut open = false;
     while let Some(next) = watch.next().await {

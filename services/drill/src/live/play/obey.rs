@@ -35,6 +35,7 @@ impl Play<'_> {
                     return Err("it does not stand".into());
                 }
                 self.stand = Stand::Running;
+                self.gate.send_replace(true);
                 self.emit(self.clock.instant(), None, What::Resumed { by: by.clone() });
                 self.say(format!("RESUMED: {by}"));
                 Ok(format!("goes on at {}", self.clock.now()))
@@ -59,6 +60,7 @@ impl Play<'_> {
                 self.flush(true);
                 self.write(self.clock.at(now), None, What::Aborted { by: by.clone() });
                 self.say(format!("ABORTED: {by}"));
+                self.reason = format!("{}: the exercise was called off by {by}", self.exercise);
                 (self.stand, self.aborted) = (Stand::Over, true);
                 Ok("everything of the exercise is being cancelled".into())
             }
