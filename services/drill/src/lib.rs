@@ -11,6 +11,7 @@ pub mod judge;
 #[cfg(feature = "live")]
 pub mod live;
 mod places;
+pub mod record;
 pub mod report;
 pub mod scenario;
 pub mod time;

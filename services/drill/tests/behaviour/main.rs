@@ -12,6 +12,7 @@ mod day;
 mod format;
 mod gallery;
 mod import;
+mod record;
 mod report;
 mod shipped;
 mod story;
