@@ -4,8 +4,11 @@ use crate::failure::Answer;
 use crate::out::Out;
 
 mod check;
+mod import;
 mod live;
 mod load;
+mod record;
+mod report;
 mod run;
 mod socket;
 mod steer;
@@ -33,6 +36,12 @@ pub enum Verb {
     Status(steer::Who),
     /// Call a drill off and cancel everything of it, also after its run was killed
     Abort(steer::Abort),
+    /// Write what a run came to, for the hot wash and for a build server
+    Report(report::Args),
+    /// Make a scenario of a list of injects in XLSX or CSV
+    Import(import::Args),
+    /// Make a scenario of a window of real logs, without persons
+    Record(record::Args),
 }
 
 /// Does what the verb says.
@@ -51,5 +60,8 @@ pub async fn run(verb: Verb, out: Out) -> Answer {
         Verb::Mark(args) => steer::mark(args, out).await,
         Verb::Status(who) => steer::status(who, out).await,
         Verb::Abort(args) => steer::abort(args, out).await,
+        Verb::Report(args) => report::run(&args, out),
+        Verb::Import(args) => import::run(&args, out),
+        Verb::Record(args) => record::run(&args, out),
     }
 }

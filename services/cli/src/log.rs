@@ -257,7 +257,7 @@ impl Judge {
 }
 
 /// The roster as it says itself; nothing about it is believed yet.
-fn peek(bytes: &[u8]) -> anyhow::Result<Roster> {
+pub(crate) fn peek(bytes: &[u8]) -> anyhow::Result<Roster> {
     let envelope = Envelope::parse(bytes, ROSTER_TYPE, ROSTER_BYTES_MAX)?;
     serde_json::from_slice(envelope.payload()).context("the payload is no roster")
 }
@@ -347,7 +347,7 @@ struct Exported {
 }
 
 /// Opens the store in a folder, or in its `store` as a node lays it out; gives the data folder too.
-fn open_store(folder: &Path) -> anyhow::Result<(SqliteStore, PathBuf)> {
+pub(crate) fn open_store(folder: &Path) -> anyhow::Result<(SqliteStore, PathBuf)> {
     let inner = folder.join("store");
     let (store, data) = match inner.join("log.db").is_file() {
         true => (inner, folder.to_path_buf()),
@@ -360,7 +360,7 @@ fn open_store(folder: &Path) -> anyhow::Result<(SqliteStore, PathBuf)> {
 }
 
 /// The rosters that a node keeps in its data folder, by file name; none when there is no such folder.
-fn rosters_in(data: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn rosters_in(data: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let folder = data.join("rosters");
     if !folder.is_dir() {
         return Ok(Vec::new());

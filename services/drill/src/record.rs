@@ -40,6 +40,8 @@ pub struct Plan {
     pub end: Timestamp,
     /// The packs of each department whose rules are to decide again: paths from the scenario's file.
     pub packs: BTreeMap<String, Vec<String>>,
+    /// The rules of each department whose envelope was signed when the window began.
+    pub envelopes: BTreeMap<String, Vec<String>>,
 }
 
 /// A record of a log, in the order of time.
@@ -242,7 +244,8 @@ impl Tape {
         let mut nodes: BTreeMap<String, Node> =
             self.publishers.iter().map(|node| (node.clone(), Node::Kind(NodeKind::Script))).collect();
         for (node, packs) in &plan.packs {
-            let engine = EngineNode { engine: packs.clone(), ..EngineNode::default() };
+            let envelopes = plan.envelopes.get(node).cloned().unwrap_or_default();
+            let engine = EngineNode { engine: packs.clone(), envelopes, ..EngineNode::default() };
             nodes.insert(node.clone(), Node::Engine(engine));
         }
         let cast = Cast {
@@ -352,7 +355,7 @@ fn point(alert: &Alert) -> Option<[f64; 2]> {
     let circle = areas().flat_map(|area| &area.circles).next();
     if let Some(circle) = circle {
         let centre = circle.centre();
-        return (circle.radius_km() <= WIDE_KM).then(|| [centre.lat, centre.lon]);
+        return (circle.radius_km() <= WIDE_KM).then_some([centre.lat, centre.lon]);
     }
     let polygon = areas().flat_map(|area| &area.polygons).next()?;
     let points = polygon.points();

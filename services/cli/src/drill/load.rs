@@ -13,7 +13,8 @@ pub(super) struct Loaded {
     path: PathBuf,
     /// The path as it is shown.
     pub(super) file: String,
-    text: String,
+    /// The file as it stands.
+    pub(super) text: String,
     /// What was found, in the order of the file.
     pub(super) found: Vec<Diagnostic>,
     /// The scenario and its packs; absent when there is an error among the findings.

@@ -20,7 +20,7 @@ pub struct Args {
     /// Decides everything that is left to chance; the scenario's own when it is not given
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Write transcript.jsonl and verdict.json into this folder, for `drill report`
+    /// Write transcript.jsonl, verdict.json and scenario.yaml into this folder, for `drill report`
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &Args, out: Out) -> Answer {
     let seed = args.seed.unwrap_or(scenario.clock.seed);
     let played = play_all(scenario, bench, &|file| loaded.read(file), seed)?;
     if let Some(folder) = &args.keep {
-        keep(folder, &played)?;
+        keep(folder, &loaded.text, &played)?;
     }
     judged(&played.verdict, out)
 }
@@ -57,8 +57,9 @@ fn judged(verdict: &Judged, out: Out) -> Answer {
     Ok(Verdict::of(verdict.holds()))
 }
 
-fn keep(folder: &Path, played: &Played) -> anyhow::Result<()> {
+fn keep(folder: &Path, scenario: &str, played: &Played) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).next("give another folder with --keep")?;
+    files::write(&folder.join("scenario.yaml"), scenario.as_bytes(), true)?;
     files::write(&folder.join("transcript.jsonl"), &played.transcript.bytes(), true)?;
     files::write(&folder.join("verdict.json"), &played.verdict.bytes(), true)
 }

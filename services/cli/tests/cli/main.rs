@@ -8,6 +8,7 @@ mod governance;
 mod live;
 mod nonsense;
 mod packs;
+mod reports;
 mod rules;
 
 use std::path::{Path, PathBuf};

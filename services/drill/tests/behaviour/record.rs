@@ -89,6 +89,7 @@ fn plan(scenario: &Scenario) -> Plan {
         end: scenario.end().on(start.instant()),
         start,
         packs: packs.collect(),
+        envelopes: BTreeMap::new(),
     }
 }
 
