@@ -48,37 +48,28 @@ fn blocks_are_found_by_their_mark() {
     assert_eq!(found, [("one".to_owned(), "x\ny".to_owned()), ("two".to_owned(), "z".to_owned())]);
 }
 
-#[test]
-fn every_command_of_the_operators_guide_works() {
-    let Some(programs) = program_folder() else {
-        eprintln!("LEFT OUT: no campanile program beside this test; build it, and the operator's guide is run");
-        return;
-    };
-    let guide = std::fs::read_to_string(deploy().join("OPERATORS.md")).expect("the guide");
-    let blocks = blocks(&guide);
-    assert!(blocks.len() >= 8, "only {} blocks of the guide are marked as tests", blocks.len());
-    // One shell runs them all, since later blocks use what earlier ones define. What it started dies with it.
+/// Runs blocks in one shell, since later ones use what earlier ones define. What they started dies with it.
+fn run(programs: &Path, folder: &Path, blocks: &[(String, String)], members: &[&str]) {
     let mut script = "set -euo pipefail\ntrap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT\n".to_owned();
-    for (name, code) in &blocks {
+    for (name, code) in blocks {
         script += &format!("echo '== {name}' >&2\n{code}\n");
     }
     script += "trap - EXIT\necho '== done' >&2\n";
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("guide.sh"), script).unwrap();
+    std::fs::write(folder.join("guide.sh"), script).unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
     let output = Command::new("timeout")
         .args([&GUIDE_S_MAX.to_string(), "bash", "guide.sh"])
-        .current_dir(folder.path())
+        .current_dir(folder)
         .env("PATH", path)
         .env_remove("CAMPANILE_PROFILE")
         .env_remove("CAMPANILE_NODE")
         .output()
         .expect("timeout and bash run");
     let said = String::from_utf8_lossy(&output.stderr);
-    let logs: String = ["edb", "fsd", "had"]
+    let logs: String = members
         .iter()
         .filter_map(|name| {
-            let log = std::fs::read_to_string(folder.path().join(format!("{name}.log"))).ok()?;
+            let log = std::fs::read_to_string(folder.join(format!("{name}.log"))).ok()?;
             let lines: Vec<&str> = log.lines().collect();
             Some(format!("-- {name}\n{}\n", lines[lines.len().saturating_sub(15)..].join("\n")))
         })
@@ -89,6 +80,48 @@ fn every_command_of_the_operators_guide_works() {
         output.status,
         String::from_utf8_lossy(&output.stdout)
     );
+}
+
+#[test]
+fn every_command_of_the_operators_guide_works() {
+    let Some(programs) = program_folder() else {
+        eprintln!("LEFT OUT: no campanile program beside this test; build it, and the operator's guide is run");
+        return;
+    };
+    let guide = std::fs::read_to_string(deploy().join("OPERATORS.md")).expect("the guide");
+    let blocks = blocks(&guide);
+    assert!(blocks.len() >= 8, "only {} blocks of the guide are marked as tests", blocks.len());
+    let folder = tempfile::tempdir().unwrap();
+    run(&programs, folder.path(), &blocks, &["edb", "fsd", "had"]);
+}
+
+/// The part of the policy staff's guide that needs a node: it ends with a rule in force, and with its end.
+#[test]
+fn the_policy_guide_ends_with_a_rule_in_force() {
+    let Some(programs) = program_folder() else {
+        eprintln!("LEFT OUT: no campanile program beside this test; build it, and the policy staff's guide is run");
+        return;
+    };
+    let operators = std::fs::read_to_string(deploy().join("OPERATORS.md")).expect("the operator's guide");
+    let policy = std::fs::read_to_string(deploy().join("../services/rules/README.md")).expect("the guide");
+    let folder = tempfile::tempdir().unwrap();
+    let pack = policy.split("```yaml\n").find(|part| part.starts_with("# file: library.rules.yaml")).expect("the pack");
+    let pack = pack.split("\n```").next().unwrap_or_default();
+    std::fs::write(folder.path().join("library.rules.yaml"), pack).unwrap();
+    // The node is started as the operator's guide starts one; the port is another, since both guides may run at once.
+    let (_, start) = blocks(&operators).into_iter().find(|(name, _)| name == "start").expect("how a node is started");
+    let start = start.split("member edb/node-1").next().unwrap_or_default().replace("edb,fsd", "hko,lcsd");
+    let start = format!("{start}\nmember lcsd/node-1 127.0.0.1:7449 fed/lcsd/nodes/node-1 > lcsd.yaml\nstart lcsd\n");
+    let point = "sed -i 's/127.0.0.1:[0-9]*/127.0.0.1:7449/' fed/lcsd/clients/*.profile.yaml\n";
+    let found = blocks(&policy);
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["activate", "take-back"]);
+    let mut all = vec![("start".to_owned(), start + point)];
+    all.extend(found);
+    let listed = "campanile rules packs --profile $one | grep -q 'library' && echo still >&2\n";
+    all.insert(2, ("in force".to_owned(), listed.to_owned()));
+    all.push(("end".to_owned(), "stop lcsd\n".to_owned()));
+    run(&programs, folder.path(), &all, &["lcsd"]);
 }
 
 #[test]

@@ -93,6 +93,8 @@ struct Active {
     rule: Rule,
     reference: RuleRef,
     utc_offset_minutes: i32,
+    /// What it says of a cause that concerns none of its targets: written once, since most causes concern none.
+    nothing_near: Sentence,
     frame: Arc<Frame>,
 }
 
@@ -122,7 +124,7 @@ pub struct Engine {
     /// The departments whose silence a rule waits for.
     listened: BTreeSet<DepartmentId>,
     /// The ids of the rules that wait for an event.
-    waiting: BTreeMap<String, Vec<String>>,
+    waiting: BTreeMap<String, Arc<BTreeSet<String>>>,
     /// Events that a conflict may need: the antonyms of what the rules issue.
     watched: BTreeSet<String>,
     /// The known causes of such events.
@@ -169,11 +171,13 @@ impl Engine {
                 let reference =
                     RuleRef { id: rule.id.clone(), pack: pack.name.clone(), digest: pack.digest, data: read };
                 let frame = Arc::clone(&frame);
-                let active = Active { rule, reference, utc_offset_minutes: pack.utc_offset_minutes, frame };
+                let nothing_near = rule.pick.as_ref().map(matching::nothing_picked).unwrap_or_default();
+                let utc_offset_minutes = pack.utc_offset_minutes;
+                let active = Active { rule, reference, utc_offset_minutes, nothing_near, frame };
                 rules.insert(active.rule.id.clone(), Arc::new(active));
             }
         }
-        let mut waiting: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut waiting: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut watched = BTreeSet::new();
         let (mut issuers, mut listened) = (BTreeMap::<String, Vec<String>>::new(), BTreeSet::new());
         for (id, active) in &rules {
@@ -181,7 +185,7 @@ impl Engine {
                 issuers.entry(issue.into()).or_default().push(id.clone());
             }
             listened.extend(active.rule.absent.iter().flat_map(|absent| absent.from.iter().cloned()));
-            waiting.entry(active.rule.cause.event.clone()).or_default().push(id.clone());
+            waiting.entry(active.rule.cause.event.clone()).or_default().insert(id.clone());
             let issued = active.rule.issues().into_iter().filter_map(|issue| vocabulary.event(issue));
             watched.extend(issued.flat_map(|event| event.antonyms.iter().cloned()));
         }
@@ -197,7 +201,7 @@ impl Engine {
             suppressions,
             issuers,
             listened,
-            waiting,
+            waiting: waiting.into_iter().map(|(event, rules)| (event, Arc::new(rules))).collect(),
             watched,
             against: BTreeSet::new(),
             state,

@@ -35,7 +35,7 @@ pub(crate) fn follow(guide: &str, folder: &Path) -> usize {
             let body = if name.ends_with(".csv") || name.ends_with(".jsonl") { body } else { text.as_str() };
             std::fs::write(folder.join(name.trim()), body).unwrap();
         }
-        for line in text.lines().filter(|_| language == "sh") {
+        for line in text.lines().filter(|_| language == "sh" && !first.starts_with("# test: ")) {
             let (command, code) = line.split_once("  # exits ").unwrap_or((line, "0"));
             let code: i32 = code.split_whitespace().next().unwrap().parse().unwrap();
             let words: Vec<&str> = command.split_whitespace().collect();

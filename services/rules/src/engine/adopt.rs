@@ -192,7 +192,8 @@ impl Engine {
             .map(|(lineage, known)| (lineage.clone(), known.clone()))
             .collect();
         for (lineage, known) in causes {
-            let mut rules: BTreeSet<String> = self.waiting.get(&known.event).into_iter().flatten().cloned().collect();
+            let mut rules: BTreeSet<String> =
+                self.waiting.get(&known.event).map(|rules| (**rules).clone()).unwrap_or_default();
             rules.extend(self.candidates_of(&lineage).into_iter().map(|key| key.rule));
             for rule in rules {
                 self.weigh(&rule, &lineage, &known, step);

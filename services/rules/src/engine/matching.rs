@@ -106,10 +106,13 @@ impl Engine {
         } else {
             self.against.remove(&lineage);
         }
-        let mut rules: BTreeSet<String> = self.waiting.get(event).into_iter().flatten().cloned().collect();
-        rules.extend(self.candidates_of(&lineage).into_iter().map(|key| key.rule));
+        let waiting = self.waiting.get(event).cloned().unwrap_or_default();
+        let before = self.candidates_of(&lineage).into_iter().map(|key| key.rule);
+        let before: BTreeSet<String> = before.filter(|rule| !waiting.contains(rule)).collect();
+        let mut rules: Vec<&String> = waiting.iter().chain(&before).collect();
+        rules.sort_unstable();
         for rule in rules {
-            self.weigh(&rule, &lineage, &known, step);
+            self.weigh(rule, &lineage, &known, step);
         }
         // An Update that joins several causes: the first goes on, the others are over.
         self.end_causes(earlier.get(1..).unwrap_or_default(), step);
@@ -220,7 +223,7 @@ impl Engine {
             Some(pick) => {
                 let picked = self.pick(pick, known, step);
                 if picked.is_empty() {
-                    return Err((Verdict::NotMatched, nothing_picked(pick)));
+                    return Err((Verdict::NotMatched, active.nothing_near.clone()));
                 }
                 picked
             }
@@ -455,7 +458,7 @@ pub(super) fn guard(active: &Active, known: &Known) -> Result<(), Sentence> {
     Ok(())
 }
 
-fn nothing_picked(pick: &Pick) -> Sentence {
+pub(super) fn nothing_picked(pick: &Pick) -> Sentence {
     let set = &pick.targets;
     match pick.within_m {
         Some(metres) => Sentence::new(
