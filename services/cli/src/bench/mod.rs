@@ -17,6 +17,7 @@ use campanile_alert::{Clock as _, xml};
 use campanile_discovery::SystemClock;
 use serde::Serialize;
 
+mod drill;
 mod fires;
 pub mod floor;
 #[cfg(feature = "peers")]
@@ -123,6 +124,8 @@ pub async fn run(args: Args) -> Result<()> {
     extra.insert("machine".into(), machine().into());
     say("rules: one alert beside many rules, and ten years of warnings");
     extra.insert("rules".into(), rules::measure(&args)?);
+    say("drill: a day of twelve departments in virtual time");
+    extra.insert("drill".into(), drill::measure()?);
     if args.rules {
         print(&args, &[], &extra);
         return Ok(());
