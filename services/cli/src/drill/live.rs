@@ -102,11 +102,11 @@ pub(super) struct RunFile {
     pub(super) cast: PathBuf,
 }
 
-/// Plays a scenario against running nodes.
+/// Plays a scenario against running nodes; `text` is the scenario as it was written, and is kept for the report.
 ///
 /// # Errors
 /// When somebody cannot be reached, the folder cannot be used, or a guard does not hold.
-pub(super) async fn run(scenario: &Scenario, args: &LiveArgs, out: Out) -> anyhow::Result<Played> {
+pub(super) async fn run(scenario: &Scenario, text: &str, args: &LiveArgs, out: Out) -> anyhow::Result<Played> {
     let cast = args.cast.clone().ok_or_else(|| failure("the cast file is not given", "give one with --cast FILE"))?;
     let exercise = &scenario.mode.exercise_id;
     let options = Options {
@@ -126,6 +126,7 @@ pub(super) async fn run(scenario: &Scenario, args: &LiveArgs, out: Out) -> anyho
     let cast = std::path::absolute(&cast).next("give the cast file by a path that exists")?;
     let run = RunFile { exercise: exercise.clone(), cast };
     files::write(&folder.join("run.json"), &serde_json::to_vec(&run)?, true)?;
+    files::write(&folder.join("scenario.yaml"), text.as_bytes(), true)?;
     let path = folder.join("transcript.jsonl");
     let mut transcript = OpenOptions::new().create(true).write(true).truncate(true).open(&path);
     let transcript = transcript.as_mut().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;

@@ -36,7 +36,7 @@ pub(super) async fn run(args: &Args, out: Out) -> Answer {
         return Ok(Verdict::Failed);
     };
     if args.live.live {
-        let played = super::live::run(scenario, &args.live, out).await?;
+        let played = super::live::run(scenario, &loaded.text, &args.live, out).await?;
         return judged(&played.verdict, out);
     }
     let seed = args.seed.unwrap_or(scenario.clock.seed);

@@ -12,7 +12,8 @@ impl Federation<'_> {
         let Some(fault) = scenario.faults.get(index) else { return Ok(()) };
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
         self.emit(None, What::FaultBegan { fault: number, what: in_words(fault) });
-        if let Some(lasts) = fault.lasts {
+        // A sender that is stuck for a while is over with its last repetition.
+        if let Some(lasts) = fault.lasts.or(fault.within) {
             let ends = self.now.saturating_add(lasts.ms());
             self.later(ends, Act::FaultEnds(index));
         }
