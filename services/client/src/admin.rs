@@ -160,6 +160,8 @@ pub struct Pending {
     pub text_zh_hant: String,
     /// Since when it waits; absent when the node did not say.
     pub since: Option<Timestamp>,
+    /// The event in force that stands against what is proposed; no rule decides between the two.
+    pub against: Option<String>,
 }
 
 /// An effect that lives.
@@ -482,6 +484,7 @@ impl From<rules::Pending> for Pending {
             text_en: pending.text_en,
             text_zh_hant: pending.text_zh_hant,
             since: time(pending.since),
+            against: pending.against,
         }
     }
 }

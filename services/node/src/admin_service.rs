@@ -455,6 +455,7 @@ pub(crate) fn pending_to_wire(
         shown_hash: pending.shown.to_vec(),
         deadline: pending.deadline.map(timestamp_to_wire),
         since: Some(timestamp_to_wire(pending.since)),
+        against: pending.against,
         why_en: pending.why.en,
         why_zh_hant: pending.why.zh_hant,
     }

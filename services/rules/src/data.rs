@@ -149,7 +149,7 @@ impl DataSet {
         let mut near: BTreeMap<usize, Vec<Point>> = BTreeMap::new();
         for bounds in areas.iter().filter_map(|area| geometry::bounds(area, metres)) {
             // A box over the 180° meridian reaches beyond ±180, so it is looked up a turn to either side as well.
-            let turns = if bounds.min.lon < -180.0 || bounds.max.lon > 180.0 { &TURNS[..] } else { &TURNS[..1] };
+            let turns = if bounds.min.lon <= -180.0 || bounds.max.lon >= 180.0 { &TURNS[..] } else { &TURNS[..1] };
             for turn in turns {
                 let corner = |point: Point| [point.lon + turn, point.lat];
                 let window = AABB::from_corners(corner(bounds.min), corner(bounds.max));

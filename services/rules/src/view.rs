@@ -35,20 +35,13 @@ pub struct Pending {
     pub since: Timestamp,
     /// When silence has its consequence; `None` when none follows any more.
     pub deadline: Option<Timestamp>,
+    /// The event in force that stands against what would be issued: the two contradict each other, and no rule decides
+    /// between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     /// Why persons are asked.
     pub why: Sentence,
 }
-
-impl Pending {
-    /// The event in force that stands against what would be issued, when that is why persons are asked.
-    pub fn against(&self) -> Option<&str> {
-        let (event, _) = self.why.en.split_once(AGAINST)?;
-        campanile_alert::vocabulary::v1().event(event).map(|event| event.code.as_str())
-    }
-}
-
-/// What stands between the event and the target in the sentence about a clash.
-pub(crate) const AGAINST: &str = " is in force on ";
 
 /// An effect in force that a person has to decide about; a Cancel by an officer ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -115,8 +115,9 @@ fn lines(rules: &Rules) -> Vec<String> {
         }
     }
     for pending in &rules.pending {
+        let against = pending.against.as_ref().map_or(String::new(), |event| format!(", against {event} in force"));
         lines.push(format!(
-            "pending  {}  {} proposes {} for {}",
+            "pending  {}  {} proposes {} for {}{against}",
             pending.id,
             pending.rule,
             pending.effect,

@@ -91,7 +91,7 @@ impl Federation<'_> {
             None => to.into_iter().collect(),
             Some(before) => to.difference(&before.to).cloned().collect(),
         };
-        let against = pending.against();
+        let against = pending.against.as_deref();
         let on = match (&before, against) {
             (Some(_), _) if fresh.is_empty() => return,
             (Some(_), _) => {

@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use super::state::{Asking, Batches, CandidateKey, InForce, Known, Phase, RuleIn, later};
 use super::{Active, Engine, Step};
-use crate::view::AGAINST;
 use crate::{EffectKey, IfSilent, Sentence, Silence, Verdict};
 
 /// Whether a rule may issue by itself.
@@ -21,6 +20,14 @@ struct Ask {
     need: usize,
     by: BTreeSet<String>,
     silence_holds: bool,
+    /// The event in force that stands against it.
+    against: Option<String>,
+    why: Sentence,
+}
+
+/// An antonym in force on a target.
+struct Clash {
+    event: String,
     why: Sentence,
 }
 
@@ -82,13 +89,14 @@ impl Engine {
         let (rule, world) = (&active.rule, &key.lineage.world);
         let effect = self.effect_name(active, key);
         let clash = fresh.iter().find_map(|target| self.clash(active, &effect, world, target));
+        let against = clash.as_ref().map(|clash| clash.event.clone());
         let asked = |need: usize, by: BTreeSet<String>, silence_holds: bool, why: Sentence| {
-            Leave::Ask(Ask { need, by, silence_holds, why })
+            Leave::Ask(Ask { need, by, silence_holds, against: against.clone(), why })
         };
         let inside = match (&rule.envelope, rule.approve.need) {
             (None, 0) => match (&clash, &rule.conflict) {
-                (Some(why), Some(conflict)) => {
-                    return asked(1, [conflict.ask.clone()].into(), true, why.clone());
+                (Some(clash), Some(conflict)) => {
+                    return asked(1, [conflict.ask.clone()].into(), true, clash.why.clone());
                 }
                 _ => Ok(Sentence::new("the rule asks nobody", "規則無須批准")),
             },
@@ -127,11 +135,15 @@ impl Engine {
     }
 
     /// Why an antonym in force stands against an effect on a target; `None` when none does.
-    fn clash(&self, active: &Active, effect: &str, world: &World, target: &str) -> Option<Sentence> {
+    fn clash(&self, active: &Active, effect: &str, world: &World, target: &str) -> Option<Clash> {
         let rule = &active.rule;
         let antonyms = &self.vocabulary.event(effect)?.antonyms;
-        let say = |event: &str| {
-            Sentence::new(format!("{event}{AGAINST}{target}"), format!("{target} 現正執行相反安排（{event}）"))
+        let say = |event: &str| Clash {
+            event: event.into(),
+            why: Sentence::new(
+                format!("{event} is in force on {target}"),
+                format!("{target} 現正執行相反安排（{event}）"),
+            ),
         };
         if let Some(event) = self.issued_against(antonyms, world, target) {
             return Some(say(&event));
@@ -171,7 +183,7 @@ impl Engine {
         active: &Active,
         key: &CandidateKey,
         all: &BTreeSet<String>,
-        clash: Option<&Sentence>,
+        clash: Option<&Clash>,
         step: &Step,
     ) -> Result<Sentence, Sentence> {
         let rule = &active.rule;
@@ -195,8 +207,8 @@ impl Engine {
                 format!("涉及 {sites} 個地點，授權範圍上限是 {most} 個"),
             );
         }
-        if let Some(why) = clash.filter(|_| limits.conflict_none) {
-            return Err(why.clone());
+        if let Some(clash) = clash.filter(|_| limits.conflict_none) {
+            return Err(clash.why.clone());
         }
         let signed = [World::Actual, key.lineage.world.clone()]
             .into_iter()
@@ -322,7 +334,7 @@ impl Engine {
         let rule = &active.rule;
         let shown = self.shown(active, key, &targets);
         let before = self.state.candidates.get(key).and_then(|candidate| match &candidate.phase {
-            Phase::Asking(asking) => Some(asking.clone()),
+            Phase::Asking(asking) => Some(Asking::clone(asking)),
             _ => None,
         });
         if before.as_ref().is_some_and(|asking| asking.shown == shown) {
@@ -331,7 +343,15 @@ impl Engine {
         let count = targets.len();
         // A changed question keeps its deadline: updates that keep coming must not put the answer off for ever.
         let asking = match before {
-            Some(before) => Asking { targets, shown, approvals: BTreeSet::new(), why: ask.why.clone(), ..before },
+            Some(before) => Asking {
+                targets,
+                shown,
+                approvals: BTreeSet::new(),
+                silence_holds: before.silence_holds || ask.silence_holds,
+                against: ask.against,
+                why: ask.why.clone(),
+                ..before
+            },
             None => Asking {
                 targets,
                 need: ask.need,
@@ -342,6 +362,7 @@ impl Engine {
                 escalated: false,
                 silence_holds: ask.silence_holds,
                 approvals: BTreeSet::new(),
+                against: ask.against,
                 why: ask.why.clone(),
             },
         };
@@ -351,7 +372,7 @@ impl Engine {
             format!("{}；就 {count} 個目標請 {by} 其中 {need} 人批准", ask.why.zh_hant),
         );
         step.note(&rule.id, &key.lineage.world, Verdict::Asked, why);
-        self.state.candidates.change(key, |candidate| candidate.phase = Phase::Asking(asking));
+        self.state.candidates.change(key, |candidate| candidate.phase = Phase::Asking(asking.into()));
     }
 
     /// The hash of what persons are shown: the effects' keys, the rule's version and the texts.
@@ -396,7 +417,7 @@ impl Engine {
                     self.permit(&active, key, step);
                 }
             }
-            Phase::Asking(asking) => self.silence(&active, key, asking, paused, step),
+            Phase::Asking(asking) => self.silence(&active, key, *asking, paused, step),
         }
     }
 
@@ -408,6 +429,8 @@ impl Engine {
         };
         let world = &key.lineage.world;
         let at = asking.deadline.take().unwrap_or(step.now);
+        let effect = self.effect_name(active, key);
+        let clash = asking.targets.iter().find_map(|target| self.clash(active, &effect, world, target));
         match (silence.map(|silence| &silence.then), &approve.escalation) {
             (Some(IfSilent::Escalate), Some(escalation)) if !asking.escalated => {
                 asking.escalated = true;
@@ -419,6 +442,13 @@ impl Engine {
                     format!("無人及時決定；現亦請 {to} 決定"),
                 );
                 step.note(&active.rule.id, world, Verdict::Silent, why);
+            }
+            (Some(IfSilent::Issue { .. }), _) if clash.is_some() => {
+                // What came into force while persons were asked is theirs to weigh, as what was there before.
+                if let Some(Clash { event, why }) = clash {
+                    step.note(&active.rule.id, world, Verdict::Silent, why.clone());
+                    (asking.silence_holds, asking.against, asking.why) = (true, Some(event), why);
+                }
             }
             (Some(IfSilent::Issue { because }), _) if !asking.silence_holds && !paused => {
                 let why = Sentence::new(
@@ -432,7 +462,7 @@ impl Engine {
                 step.note(&active.rule.id, world, Verdict::Silent, why);
             }
         }
-        self.state.candidates.change(key, |candidate| candidate.phase = Phase::Asking(asking));
+        self.state.candidates.change(key, |candidate| candidate.phase = Phase::Asking(asking.into()));
     }
 }
 

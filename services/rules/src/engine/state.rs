@@ -100,7 +100,7 @@ pub(super) enum Phase {
     /// The conditions hold, but not yet for long enough.
     Holding { until: Timestamp },
     /// Persons are asked.
-    Asking(Asking),
+    Asking(Box<Asking>),
     /// Nothing is to be decided.
     Settled,
 }
@@ -118,6 +118,9 @@ pub(super) struct Asking {
     /// Over the limit or against an antonym: silence must not issue it.
     pub(super) silence_holds: bool,
     pub(super) approvals: BTreeSet<String>,
+    /// The event in force that stands against what would be issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) against: Option<String>,
     pub(super) why: Sentence,
 }
 

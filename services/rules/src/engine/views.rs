@@ -36,6 +36,7 @@ impl Engine {
                     shown: asking.shown,
                     since: asking.since,
                     deadline: asking.deadline,
+                    against: asking.against.clone(),
                     why: asking.why.clone(),
                 }
             })

@@ -177,6 +177,27 @@ fn more_sites_than_the_envelope_allows_asks() {
     assert_eq!(desk.live(), [""; 0]);
 }
 
+/// A conflict that came after the question holds the silence, as one that was there before does.
+#[test]
+fn silence_does_not_issue_against_what_came_into_force_while_it_was_asked() {
+    let silent = "if-silent: issue, because: closing is harmless}";
+    let (head, rest) = FIRE.split_once("if-silent: escalate").unwrap();
+    let tail = rest.split_once("if-silent: hold}}").unwrap().1;
+    let mut desk = Desk::asking(&format!("{head}{silent}{tail}"));
+    desk.fire("f1", 4);
+    desk.wait(1);
+    let now = desk.now;
+    desk.alert("edb", &other("stay", "stay-in-school", None, now));
+    desk.wait(9);
+    assert_eq!(desk.live(), [""; 0], "silence issued what contradicts stay-in-school");
+    assert!(desk.outcomes.iter().any(|outcome| says(outcome, "stay-in-school is in force")));
+    let pending = &desk.engine.pending()[0];
+    assert_eq!((pending.deadline, pending.against.as_deref()), (None, Some("stay-in-school")), "it goes on waiting");
+    desk.agree("p-1");
+    desk.agree("p-2");
+    assert_eq!(desk.live(), [A, B], "persons may decide it all the same");
+}
+
 #[test]
 fn an_antonym_in_force_on_a_target_asks() {
     let mut desk = Desk::signed();
