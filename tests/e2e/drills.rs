@@ -239,11 +239,7 @@ async fn what_a_live_run_cannot_do_is_refused_before_anybody_is_asked() {
     announce(&cluster).await;
     let mut judged = 0;
     for (from, to, says) in [
-        (
-            "expect:\n",
-            "faults:\n- {at: T+1m, for: 10s, crash: edb}\nexpect:\n",
-            "fault 1 (end edb's node as a crash does)",
-        ),
+        ("expect:\n", "faults:\n- {at: T+1m, for: 10s, crash: edb}\nexpect:\n", "fault 1 (edb's node crashes)"),
         ("{event: fire, level: 1,", "{event: fire, status: Actual, level: 1,", "inject i2 has status Actual"),
         ("within: 5s, effect", "within: 1s, effect", "calling it off takes up to 5s"),
         ("controllers: [ctl.lead]", "controllers: []", "nobody could call it off"),

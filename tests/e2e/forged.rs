@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::adversary::{draft, standing};
 use crate::setting::{HARBOUR_VIEW, harbour_view};
-use crate::worlds::{Broker, nothing_public};
+use crate::worlds::{Broker, heard_until, nothing_public};
 
 fn exercise() -> ExerciseId {
     ExerciseId::try_new("HV26").unwrap()
@@ -70,16 +70,7 @@ async fn t3_a_drill_without_guards_and_records_forged_for_real_providers_are_ref
     let genuine = Fire { headline: "Genuine fire".into(), ..Fire::new("genuine", now, HARBOUR_VIEW) };
     let last = fsd.push(Lane::Urgent, fsd.seal(&draft(&genuine), Lane::Urgent, now, &fsd.live));
     assert_eq!(standing(&isd, "the real fire", last).await, None, "the real fire does not count");
-    let mut heard = Vec::new();
-    let mut buffer = vec![0; 64 << 10];
-    let listen = async {
-        while !String::from_utf8_lossy(&heard).contains("Genuine fire") {
-            let n = screens.read(&mut buffer).await.unwrap();
-            assert!(n > 0, "the broker has gone");
-            heard.extend_from_slice(&buffer[..n]);
-        }
-    };
-    tokio::time::timeout(LIMIT, listen).await.expect("the real fire came to no screen");
+    let mut heard = heard_until(&mut screens, "Genuine fire").await;
     // Each key in the other's lane at last, for its log goes no further: it is not even taken in.
     let real = draft(&pretended("forged-5", "Actual", now));
     for (lane, record) in [
@@ -89,6 +80,7 @@ async fn t3_a_drill_without_guards_and_records_forged_for_real_providers_are_ref
         hidden.push(fsd.push(lane, record));
     }
     // They are on no screen within the time that the real one took, and much more.
+    let mut buffer = vec![0; 64 << 10];
     let more = async {
         while let Ok(n @ 1..) = screens.read(&mut buffer).await {
             heard.extend_from_slice(&buffer[..n]);

@@ -237,6 +237,21 @@ impl Drop for Broker {
     }
 }
 
+/// Everything that any topic gets until some message has this text.
+pub(crate) async fn heard_until(screens: &mut TcpStream, text: &str) -> Vec<u8> {
+    let mut heard = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    let listen = async {
+        while !String::from_utf8_lossy(&heard).contains(text) {
+            let n = screens.read(&mut buffer).await.unwrap();
+            assert!(n > 0, "the broker has gone");
+            heard.extend_from_slice(&buffer[..n]);
+        }
+    };
+    tokio::time::timeout(LIMIT, listen).await.unwrap_or_else(|_| panic!("{text:?} came to no screen"));
+    heard
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_an_exercise_reaches_a_lift_screen_and_the_real_fire_does() {
     let Some(broker) = Broker::start() else { return };
@@ -252,16 +267,7 @@ async fn nothing_of_an_exercise_reaches_a_lift_screen_and_the_real_fire_does() {
     dispatch.publish(&Publish::cap_xml(fire.xml())).await.unwrap();
 
     // Everything that any topic got, from before the drill until the real fire is on a screen.
-    let mut heard = Vec::new();
-    let mut buffer = vec![0; 64 << 10];
-    let listen = async {
-        while !String::from_utf8_lossy(&heard).contains("Genuine fire") {
-            let n = screens.read(&mut buffer).await.unwrap();
-            assert!(n > 0, "the broker has gone");
-            heard.extend_from_slice(&buffer[..n]);
-        }
-    };
-    tokio::time::timeout(LIMIT, listen).await.expect("the real fire came to no screen");
+    let heard = heard_until(&mut screens, "Genuine fire").await;
     let heard = String::from_utf8_lossy(&heard).into_owned();
     for word in ["Pretended", "drill-1", "hv26", "HV26"] {
         assert!(!heard.contains(word), "a screen got {word:?}");

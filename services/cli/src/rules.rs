@@ -18,6 +18,8 @@ mod shadow;
 mod test;
 mod what_if;
 
+pub(crate) use lint::Found;
+
 /// The verbs about rules.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {

@@ -19,7 +19,7 @@ use campanile_rules::short::ShortAlert;
 use self::columns::{Column, Table};
 use crate::scenario::{
     AcksClaim, Act, Cast, ClockPlan, Deadline, Expect, Inject, Mode, Node, NodeKind, Objective, Observer, Occasion,
-    Pace, Player, Reaction, Scale, Scenario, Score, TextOrWords, Via, Words,
+    Pace, Player, Reaction, Scale, Scenario, Score, TextOrWords, Via, Words, department_of,
 };
 use crate::time::{Length, Offset};
 
@@ -185,21 +185,10 @@ impl Made<'_> {
             at: Some(at),
             id: id.clone(),
             via: Via::Person,
-            from: None,
-            alert: None,
-            updates: None,
-            cancels: None,
-            times: None,
-            within: None,
-            to: None,
-            say: None,
-            rule: None,
-            answer: None,
-            only_if: None,
             title: (!synopsis.is_empty()).then(|| TextOrWords::Text(synopsis.clone())),
             expected: (!expected.is_empty()).then(|| expected.clone()),
-            controller: None,
             objective: Some(objective.clone()),
+            ..Inject::default()
         };
         let done = match event.is_empty() {
             false => self.alert(row, &event, &mut inject),
@@ -316,7 +305,7 @@ impl Made<'_> {
             self.wrong(row, Column::To, why);
             return None;
         };
-        let department = role.split('.').next().unwrap_or_default().to_owned();
+        let department = department_of(&role).to_owned();
         self.scenario.cast.nodes.entry(department).or_insert(Node::Kind(NodeKind::Script));
         let answers = || Reaction {
             on: Occasion::Message,

@@ -212,26 +212,7 @@ impl Tape {
     }
 
     fn inject(&self, at: Offset, via: Via) -> Inject {
-        Inject {
-            at: Some(at),
-            id: format!("i{}", self.injects.len() + 1),
-            via,
-            from: None,
-            alert: None,
-            updates: None,
-            cancels: None,
-            times: None,
-            within: None,
-            to: None,
-            say: None,
-            rule: None,
-            answer: None,
-            only_if: None,
-            title: None,
-            expected: None,
-            controller: None,
-            objective: None,
-        }
+        Inject { at: Some(at), id: format!("i{}", self.injects.len() + 1), via, ..Inject::default() }
     }
 
     fn scenario(self, plan: &Plan, end: Offset) -> Scenario {

@@ -19,6 +19,7 @@ mod expect;
 mod forms;
 mod inject;
 
+pub(crate) use cast::department_of;
 pub use cast::*;
 pub use expect::*;
 pub use forms::{Deadline, Error as FormError, Percent, Scale, Times};

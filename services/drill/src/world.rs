@@ -43,7 +43,6 @@ mod variants;
 
 pub use bench::{Bench, Seat};
 pub use day::day;
-pub(crate) use people::department_of;
 pub use variants::play_all;
 
 /// The most acts of one run: one that does not come to rest is an error, not a stall.

@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use campanile_rules::Diagnostic;
-use serde::Serialize;
-
 use super::load;
 use crate::failure::{Answer, Verdict};
 use crate::out::Out;
+use crate::rules::Found;
 
 /// What the verb takes.
 #[derive(Debug, clap::Args)]
@@ -15,14 +13,6 @@ pub struct Args {
     /// Scenarios in YAML
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Found<'a> {
-    file: &'a str,
-    #[serde(flatten)]
-    finding: &'a Diagnostic,
 }
 
 /// Checks scenarios; fails when there is an error among the findings.

@@ -31,12 +31,13 @@ pub struct Args {
     sarif: bool,
 }
 
+/// One finding as `--json` prints it: the file beside what was found in it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Found<'a> {
-    file: &'a str,
+pub(crate) struct Found<'a> {
+    pub(crate) file: &'a str,
     #[serde(flatten)]
-    finding: &'a Diagnostic,
+    pub(crate) finding: &'a Diagnostic,
 }
 
 /// Lints packs; fails when there is an error among the findings.

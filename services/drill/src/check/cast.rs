@@ -2,8 +2,8 @@
 
 use super::Check;
 use crate::places::Step::{self, Element, Field};
+use crate::scenario::department_of;
 use crate::scenario::{Act, Guard, Node, Player};
-use crate::world::department_of;
 use campanile_alert::DepartmentId;
 
 impl Check<'_> {

@@ -84,6 +84,11 @@ impl DrillClock {
         }
     }
 
+    /// Whether it stands or has stood.
+    pub fn has_stood(&self) -> bool {
+        !self.pauses.is_empty()
+    }
+
     /// Whether it stands.
     pub fn is_paused(&self) -> bool {
         matches!(self.pauses.last(), Some((_, None)))

@@ -11,7 +11,7 @@ use campanile_client::admin::{NodeStatus, Peer};
 use campanile_client::{Filter, Query};
 
 use super::{Crew, Options, SPEED_MAX};
-use crate::scenario::{Fault, Guard, NodeKind, Scenario, Via};
+use crate::scenario::{Guard, NodeKind, Scenario, Via};
 
 /// Why a live drill does not begin: one sentence for each thing, with what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +49,7 @@ pub fn supports(scenario: &Scenario, options: &Options) -> Result<(), Refused> {
             found.push(format!(
                 "fault {n} ({}) is not in the driver's hands; run it virtually, or with --faults by-hand and bring it \
                  about when you are told",
-                fault_words(fault)
+                fault.in_words()
             ));
         }
     }
@@ -205,35 +205,6 @@ fn bound(origin: &str, seen: &[Peer], exercise: &str, found: &mut Vec<String>) {
              {exercise} in its configuration: exercises: ids"
         ),
     });
-}
-
-/// A fault in a few words.
-pub(super) fn fault_words(fault: &Fault) -> String {
-    let list = |names: &[String]| names.join(", ");
-    if let Some(partition) = &fault.partition {
-        let from = if partition.from.is_empty() { "everybody".into() } else { list(&partition.from) };
-        return format!("cut {} off from {from}", list(&partition.cut));
-    }
-    if let Some(inject) = &fault.duplicate {
-        return format!("send {inject} {} times more", fault.repeat.unwrap_or(1));
-    }
-    if let Some(node) = &fault.crash {
-        return format!("end {node}'s node as a crash does");
-    }
-    if let Some(node) = &fault.disk_full {
-        return format!("fill {node}'s disk");
-    }
-    if let Some(skew) = &fault.clock_skew {
-        return format!("set {}'s clock wrong by {}", skew.node, skew.by);
-    }
-    if fault.etcd.is_some() {
-        return "take the directory away".into();
-    }
-    if let Some(delay) = &fault.delay {
-        return format!("delay what passes by {}", delay.by);
-    }
-    let share = fault.loss.as_ref().or(fault.reorder.as_ref());
-    share.map_or_else(|| "a fault of the network".into(), |share| format!("disturb {} of what passes", share.share))
 }
 
 fn answer(found: Vec<String>) -> Result<(), Refused> {

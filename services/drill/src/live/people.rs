@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_alert::{DepartmentId, vocabulary};
+use campanile_alert::DepartmentId;
 use campanile_client::admin::{LiveEffect, Pending, Rules};
 use campanile_client::{Client, Decision, WantedAlert};
 
 use super::clock::DrillClock;
-use crate::scenario::{Act, Occasion, Player, Reaction};
+use crate::scenario::{Act, Occasion, Prompt, department_of};
 use crate::transcript::{Asked, EffectName, Subject, What};
-
-/// What stands between the event and the target in a node's sentence about a clash.
-const AGAINST: &str = " is in force on ";
 
 /// What a reaction is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +28,17 @@ pub(super) struct Shown {
     pub(super) effect: Option<String>,
     pub(super) inject: Option<String>,
     pub(super) about: About,
+}
+
+impl Shown {
+    pub(super) fn prompt(&self) -> Prompt<'_> {
+        Prompt {
+            on: self.on,
+            rule: self.rule.as_deref(),
+            effect: self.effect.as_deref(),
+            inject: self.inject.as_deref(),
+        }
+    }
 }
 
 /// What waits for persons at all nodes.
@@ -67,17 +75,15 @@ impl People {
                 None => pending.by.clone(),
                 Some(before) => pending.by.iter().filter(|role| !before.by.contains(role)).cloned().collect(),
             };
-            let against = against(&pending.why_en);
-            let on = match (&before, &against) {
-                (Some(_), _) if fresh.is_empty() => continue,
-                (Some(_), _) => {
+            let on = match &before {
+                Some(_) if fresh.is_empty() => continue,
+                Some(_) => {
                     events.push((None, What::Escalated { pending: pending.id.clone(), to: fresh.clone() }));
                     Occasion::Escalated
                 }
-                (None, against) => {
-                    let asked = asked(pending, against.clone(), clock);
-                    events.push((pending.since, What::Asked(Box::new(asked))));
-                    if against.is_some() { Occasion::Conflict } else { Occasion::Pending }
+                None => {
+                    events.push((pending.since, What::Asked(Box::new(asked(pending, clock)))));
+                    if pending.against.is_some() { Occasion::Conflict } else { Occasion::Pending }
                 }
             };
             shown.extend(fresh.into_iter().map(|role| Shown {
@@ -127,22 +133,6 @@ impl People {
     }
 }
 
-/// The reactions of a scripted player to what it is shown.
-pub(super) fn reactions<'a>(player: &'a Player, shown: &Shown) -> Vec<&'a Reaction> {
-    let is = |want: &Option<String>, is: &Option<String>| want.is_none() || want == is;
-    let fits = |reaction: &Reaction, on: Occasion| {
-        reaction.on == on
-            && is(&reaction.rule, &shown.rule)
-            && is(&reaction.effect, &shown.effect)
-            && is(&reaction.inject, &shown.inject)
-    };
-    let all = |on: Occasion| player.script.iter().filter(|reaction| fits(reaction, on)).collect::<Vec<_>>();
-    let own = all(shown.on);
-    // Who has no script for a conflict or an escalation answers as for any question.
-    let falls_back = matches!(shown.on, Occasion::Conflict | Occasion::Escalated);
-    if own.is_empty() && falls_back { all(Occasion::Pending) } else { own }
-}
-
 /// Answers a question with a player's own certificate.
 ///
 /// # Errors
@@ -183,11 +173,11 @@ pub(super) fn approves(act: Act) -> bool {
 
 /// The roles of a department among those that play.
 pub(super) fn roles_of<'a>(players: impl Iterator<Item = &'a String>, department: &DepartmentId) -> Vec<String> {
-    let own = |role: &&String| role.split('.').next() == Some(department.as_str());
+    let own = |role: &&String| department_of(role) == department.as_str();
     players.filter(own).cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn asked(pending: &Pending, against: Option<String>, clock: &DrillClock) -> Asked {
+fn asked(pending: &Pending, clock: &DrillClock) -> Asked {
     Asked {
         pending: pending.id.clone(),
         rule: pending.rule.clone(),
@@ -196,15 +186,9 @@ fn asked(pending: &Pending, against: Option<String>, clock: &DrillClock) -> Aske
         to: pending.by.clone(),
         need: pending.need,
         deadline: pending.deadline.map(|at| clock.ms(at)),
-        against,
+        against: pending.against.clone(),
         why: pending.why_en.clone(),
     }
-}
-
-/// The event in force that stands against what would be issued, when that is why persons are asked.
-fn against(why: &str) -> Option<String> {
-    let (event, _) = why.split_once(AGAINST)?;
-    vocabulary::v1().event(event).map(|event| event.code.clone())
 }
 
 fn named(effect: &LiveEffect) -> EffectName {

@@ -472,19 +472,15 @@ impl<'a> Play<'a> {
             let step = entry.remove();
             self.step(step);
         }
-        let failed = self.judge.must_failed();
-        if self.scenario.clock.pause_on.contains(&PauseOn::MustFailed) && !failed.is_empty() && !self.paused_before() {
+        // A failure pauses it once: whoever resumes knows.
+        let pauses = self.scenario.clock.pause_on.contains(&PauseOn::MustFailed) && !self.clock.has_stood();
+        let failed = if pauses { self.judge.must_failed() } else { Vec::new() };
+        if !failed.is_empty() {
             self.pause(&format!("{} has failed, and must not", failed.join(", ")));
         }
         if now >= self.scenario.end() {
             self.stand = Stand::Over;
         }
-    }
-
-    /// Whether the drill has stood still before: a failure pauses it once, the controllers know then.
-    fn paused_before(&self) -> bool {
-        self.transcript.events.iter().any(|event| matches!(event.what, What::Paused { .. }))
-            || self.held.values().any(|held| matches!(held.what, Seen::Event(What::Paused { .. })))
     }
 
     fn progress(&mut self) {

@@ -81,6 +81,44 @@ pub struct Player {
     pub person: Option<String>,
 }
 
+/// What a player is shown, by which its reactions are chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct Prompt<'a> {
+    /// What it is.
+    pub on: Occasion,
+    /// The rule that it is about.
+    pub rule: Option<&'a str>,
+    /// The effect that it is about.
+    pub effect: Option<&'a str>,
+    /// The inject that it is about.
+    pub inject: Option<&'a str>,
+}
+
+impl Player {
+    /// The reactions of its script to what it is shown, with their places in it. Who has no script for a conflict or an
+    /// escalation answers as for any question.
+    pub fn reactions(&self, prompt: &Prompt<'_>) -> Vec<(usize, &Reaction)> {
+        let is = |want: &Option<String>, is: Option<&str>| want.is_none() || want.as_deref() == is;
+        let all = |on: Occasion| {
+            let fits = move |reaction: &Reaction| {
+                reaction.on == on
+                    && is(&reaction.rule, prompt.rule)
+                    && is(&reaction.effect, prompt.effect)
+                    && is(&reaction.inject, prompt.inject)
+            };
+            self.script.iter().enumerate().filter(move |(_, reaction)| fits(reaction)).collect::<Vec<_>>()
+        };
+        let own = all(prompt.on);
+        let falls_back = matches!(prompt.on, Occasion::Conflict | Occasion::Escalated);
+        if own.is_empty() && falls_back { all(Occasion::Pending) } else { own }
+    }
+}
+
+/// The department of a role: `edb` of `edb.duty-officer`.
+pub(crate) fn department_of(role: &str) -> &str {
+    role.split_once('.').map_or(role, |(department, _)| department)
+}
+
 /// One reaction of a scripted player.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

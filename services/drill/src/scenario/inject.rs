@@ -121,6 +121,37 @@ pub struct Fault {
     pub etcd: Option<EtcdFault>,
 }
 
+impl Fault {
+    /// What is so while it lasts, in words.
+    pub fn in_words(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(cut) = &self.partition {
+            let from = if cut.from.is_empty() { "everybody".into() } else { cut.from.join(", ") };
+            let way = cut.one_way.map(|way| format!(", one way: {way:?}").to_lowercase()).unwrap_or_default();
+            parts.push(format!("{} cut off from {from}{way}", cut.cut.join(", ")));
+        }
+        let whom = |nodes: &[String]| if nodes.is_empty() { "all".into() } else { nodes.join(", ") };
+        parts.extend(
+            self.delay.iter().map(|delay| format!("transfers of {} take {} longer", whom(&delay.nodes), delay.by)),
+        );
+        parts.extend(
+            self.loss.iter().map(|loss| format!("{} of the transfers of {} are lost", loss.share, whom(&loss.nodes))),
+        );
+        let turned =
+            |share: &Share| format!("{} of the transfers of {} are turned round", share.share, whom(&share.nodes));
+        parts.extend(self.reorder.iter().map(turned));
+        parts.extend(self.duplicate.iter().map(|id| format!("{id} is sent {} times more", self.repeat.unwrap_or(1))));
+        parts.extend(self.clock_skew.iter().map(|skew| format!("the clock of {} is wrong by {}", skew.node, skew.by)));
+        parts.extend(self.crash.iter().map(|node| format!("{node}'s node crashes")));
+        parts.extend(self.disk_full.iter().map(|node| format!("{node}'s disk is full")));
+        parts.extend(self.etcd.map(|etcd| match etcd {
+            EtcdFault::LeaderLoss => "the directory has no leader".into(),
+            EtcdFault::Outage => "the directory is away".to_string(),
+        }));
+        parts.join("; ")
+    }
+}
+
 /// Who is cut off from whom.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

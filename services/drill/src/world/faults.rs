@@ -3,7 +3,6 @@
 use campanile_alert::DepartmentId;
 
 use super::{Act, Error, Federation};
-use crate::scenario::{EtcdFault, Fault};
 use crate::transcript::What;
 
 impl Federation<'_> {
@@ -11,7 +10,7 @@ impl Federation<'_> {
         let scenario = self.scenario;
         let Some(fault) = scenario.faults.get(index) else { return Ok(()) };
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        self.emit(None, What::FaultBegan { fault: number, what: in_words(fault) });
+        self.emit(None, What::FaultBegan { fault: number, what: fault.in_words() });
         // A sender that is stuck for a while is over with its last repetition.
         if let Some(lasts) = fault.lasts.or(fault.within) {
             let ends = self.now.saturating_add(lasts.ms());
@@ -98,34 +97,4 @@ impl Federation<'_> {
     pub(super) fn find(&self, name: &str) -> Option<DepartmentId> {
         self.nodes.keys().find(|id| id.as_str() == name).cloned()
     }
-}
-
-/// A fault in words, for the transcript.
-pub(super) fn in_words(fault: &Fault) -> String {
-    let mut parts = Vec::new();
-    if let Some(cut) = &fault.partition {
-        let from = if cut.from.is_empty() { "everybody".into() } else { cut.from.join(", ") };
-        let way = cut.one_way.map(|way| format!(", one way: {way:?}").to_lowercase()).unwrap_or_default();
-        parts.push(format!("{} cut off from {from}{way}", cut.cut.join(", ")));
-    }
-    let whom = |nodes: &[String]| if nodes.is_empty() { "all".into() } else { nodes.join(", ") };
-    parts.extend(
-        fault.delay.iter().map(|delay| format!("transfers of {} take {} longer", whom(&delay.nodes), delay.by)),
-    );
-    parts.extend(
-        fault.loss.iter().map(|loss| format!("{} of the transfers of {} are lost", loss.share, whom(&loss.nodes))),
-    );
-    let turned = |share: &crate::scenario::Share| {
-        format!("{} of the transfers of {} are turned round", share.share, whom(&share.nodes))
-    };
-    parts.extend(fault.reorder.iter().map(turned));
-    parts.extend(fault.duplicate.iter().map(|id| format!("{id} is sent {} times more", fault.repeat.unwrap_or(1))));
-    parts.extend(fault.clock_skew.iter().map(|skew| format!("the clock of {} is wrong by {}", skew.node, skew.by)));
-    parts.extend(fault.crash.iter().map(|node| format!("{node}'s node crashes")));
-    parts.extend(fault.disk_full.iter().map(|node| format!("{node}'s disk is full")));
-    parts.extend(fault.etcd.map(|etcd| match etcd {
-        EtcdFault::LeaderLoss => "the directory has no leader".into(),
-        EtcdFault::Outage => "the directory is away".to_string(),
-    }));
-    parts.join("; ")
 }

@@ -214,6 +214,6 @@ impl Federation<'_> {
             return;
         }
         self.emit(Some(at), What::Stale { from: from.clone(), shown_to: shown_to.clone() });
-        self.tell_stale(at, from, &shown_to);
+        self.tell_stale(from, &shown_to);
     }
 }

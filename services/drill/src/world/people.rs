@@ -8,7 +8,7 @@ use campanile_rules::{EffectKey, Engine, Pending};
 
 use super::record::{Body, Content};
 use super::{Act, Error, Federation};
-use crate::scenario::{Act as Deed, Occasion, Reaction};
+use crate::scenario::{Act as Deed, Occasion, Prompt, department_of};
 use crate::transcript::{Answered, Asked, EffectName, Subject, What};
 
 /// A question as it was last shown.
@@ -24,14 +24,6 @@ pub(super) enum Waiting {
     Review { node: DepartmentId, effect: EffectKey },
     Message { inject: String },
     Stale { from: DepartmentId },
-}
-
-/// What happened to a person, by which reactions are chosen.
-struct Shown<'a> {
-    on: Occasion,
-    rule: Option<&'a str>,
-    effect: Option<&'a str>,
-    inject: Option<&'a str>,
 }
 
 impl Federation<'_> {
@@ -67,7 +59,7 @@ impl Federation<'_> {
         for effect in reviews {
             if self.reviews.insert((id.clone(), effect.clone())) {
                 self.emit(Some(id), What::Review { effect: named(&effect) });
-                let shown = Shown {
+                let shown = Prompt {
                     on: Occasion::Review,
                     rule: Some(&effect.rule),
                     effect: Some(&effect.effect),
@@ -91,8 +83,8 @@ impl Federation<'_> {
             None => to.into_iter().collect(),
             Some(before) => to.difference(&before.to).cloned().collect(),
         };
-        let against = pending.against.as_deref();
-        let on = match (&before, against) {
+        let against = pending.against.clone();
+        let on = match (&before, &against) {
             (Some(_), _) if fresh.is_empty() => return,
             (Some(_), _) => {
                 self.emit(Some(id), What::Escalated { pending: pending.id.clone(), to: fresh.clone() });
@@ -107,20 +99,16 @@ impl Federation<'_> {
                     to: fresh.clone(),
                     need: u32::try_from(pending.need).unwrap_or(u32::MAX),
                     deadline: pending.deadline.map(|at| at.as_millisecond() - self.start.as_millisecond()),
-                    against: against.map(String::from),
+                    against: against.clone(),
                     why: pending.why.en.clone(),
                 };
                 self.emit(Some(id), What::Asked(Box::new(asked)));
                 if against.is_some() { Occasion::Conflict } else { Occasion::Pending }
             }
         };
+        let shown = Prompt { on, rule: Some(&pending.rule), effect: Some(&pending.effect), inject: None };
         for role in &fresh {
-            let waiting = || Waiting::Question { node: id.clone(), pending: pending.id.clone() };
-            let shown = |on| Shown { on, rule: Some(&pending.rule), effect: Some(&pending.effect), inject: None };
-            // Who has no script for a conflict or an escalation answers as for any question.
-            if !self.expect_reaction(role, &shown(on), waiting) && on != Occasion::Pending {
-                self.expect_reaction(role, &shown(Occasion::Pending), waiting);
-            }
+            self.expect_reaction(role, &shown, || Waiting::Question { node: id.clone(), pending: pending.id.clone() });
         }
     }
 
@@ -132,37 +120,27 @@ impl Federation<'_> {
 
     /// A person is told something by the controllers.
     pub(super) fn tell(&mut self, role: &str, inject: &str) {
-        let shown = Shown { on: Occasion::Message, rule: None, effect: None, inject: Some(inject) };
+        let shown = Prompt { on: Occasion::Message, rule: None, effect: None, inject: Some(inject) };
         self.expect_reaction(role, &shown, || Waiting::Message { inject: inject.into() });
     }
 
     /// People are told that a department is not heard.
-    pub(super) fn tell_stale(&mut self, _at: &DepartmentId, from: &DepartmentId, roles: &[String]) {
-        let shown = Shown { on: Occasion::Stale, rule: None, effect: None, inject: None };
+    pub(super) fn tell_stale(&mut self, from: &DepartmentId, roles: &[String]) {
+        let shown = Prompt { on: Occasion::Stale, rule: None, effect: None, inject: None };
         for role in roles {
             self.expect_reaction(role, &shown, || Waiting::Stale { from: from.clone() });
         }
     }
 
-    /// Schedules what a role's script says about what it was shown; whether there is anything.
-    fn expect_reaction(&mut self, role: &str, shown: &Shown<'_>, to: impl Fn() -> Waiting) -> bool {
+    /// Schedules what a role's script says about what it was shown.
+    fn expect_reaction(&mut self, role: &str, shown: &Prompt<'_>, to: impl Fn() -> Waiting) {
         let scenario = self.scenario;
-        let Some(player) = scenario.cast.players.get(role) else { return false };
-        let is = |want: &Option<String>, is: Option<&str>| want.is_none() || want.as_deref() == is;
-        let fits = |reaction: &Reaction| {
-            reaction.on == shown.on
-                && is(&reaction.rule, shown.rule)
-                && is(&reaction.effect, shown.effect)
-                && is(&reaction.inject, shown.inject)
-        };
-        let mut any = false;
-        for (index, reaction) in player.script.iter().enumerate().filter(|(_, reaction)| fits(reaction)) {
-            any = true;
+        let Some(player) = scenario.cast.players.get(role) else { return };
+        for (index, reaction) in player.reactions(shown) {
             let jitter = self.rng.up_to(reaction.jitter.unwrap_or_default().ms().max(0));
             let at = self.now + reaction.after.ms().max(0) + jitter;
             self.later(at, Act::React { role: role.into(), reaction: index, to: to() });
         }
-        any
     }
 
     /// A person does what the script says.
@@ -266,9 +244,4 @@ fn prepared(engine: &Engine, effect: &EffectKey, now: campanile_alert::Timestamp
 
 fn named(key: &EffectKey) -> EffectName {
     EffectName { rule: key.rule.clone(), effect: key.effect.clone(), target: key.target.clone() }
-}
-
-/// The department of a role: `edb` of `edb.duty-officer`.
-pub(crate) fn department_of(role: &str) -> &str {
-    role.split_once('.').map_or(role, |(department, _)| department)
 }

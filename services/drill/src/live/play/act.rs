@@ -4,10 +4,9 @@ use campanile_alert::DepartmentId;
 use sha2::{Digest as _, Sha256};
 
 use super::{Done, Play, Step, WAITING_MAX};
-use crate::live::guards::fault_words;
 use crate::live::injects::Message;
-use crate::live::people::{About, Shown, answer, approves, end, reactions, subject};
-use crate::scenario::{Act, Occasion, Reaction, Via};
+use crate::live::people::{About, Shown, answer, approves, end, subject};
+use crate::scenario::{Act, Occasion, Reaction, Via, department_of};
 use crate::transcript::What;
 
 impl Play<'_> {
@@ -116,7 +115,7 @@ impl Play<'_> {
         let scenario = self.scenario;
         let Some(fault) = scenario.faults.get(index) else { return };
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let what = fault_words(fault);
+        let what = fault.in_words();
         let begin = self.clock.now().ms();
         if let Some(inject) = &fault.duplicate {
             let repeat = i64::from(fault.repeat.unwrap_or(1));
@@ -143,7 +142,7 @@ impl Play<'_> {
             }
             (Act::End, About::Review { identifier, effect }) => {
                 let acked = What::Acked { person: shown.role.clone(), about: subject(&shown.about) };
-                let node = self.crew.nodes.keys().find(|id| shown.role.starts_with(&format!("{id}."))).cloned();
+                let node = self.node_of(&shown.role);
                 self.emit(self.clock.instant(), node.as_ref(), acked);
                 let Some(client) = self.crew.players.get(&shown.role).cloned() else { return };
                 let (identifier, results) = (identifier.clone(), self.results.clone());
@@ -156,7 +155,7 @@ impl Play<'_> {
                 });
             }
             (Act::Acknowledge, about) => {
-                let node = self.crew.nodes.keys().find(|id| shown.role.starts_with(&format!("{id}."))).cloned();
+                let node = self.node_of(&shown.role);
                 let what = What::Acked { person: shown.role.clone(), about: subject(about) };
                 self.emit(self.clock.instant(), node.as_ref(), what);
             }
@@ -185,6 +184,11 @@ impl Play<'_> {
         });
     }
 
+    /// The department of a role, when its node takes part.
+    fn node_of(&self, role: &str) -> Option<DepartmentId> {
+        self.crew.nodes.keys().find(|id| id.as_str() == department_of(role)).cloned()
+    }
+
     /// A role is shown something: people see it themselves, a script reacts.
     pub(super) fn show(&mut self, shown: Shown) {
         if !self.options.scripted {
@@ -193,7 +197,7 @@ impl Play<'_> {
         let scenario = self.scenario;
         let Some(player) = scenario.cast.players.get(&shown.role) else { return };
         let now = self.clock.now().ms();
-        for reaction in reactions(player, &shown) {
+        for (_, reaction) in player.reactions(&shown.prompt()) {
             let jitter = self.up_to(reaction.jitter.unwrap_or_default().ms());
             let at = now + reaction.after.ms().max(0) + jitter;
             self.later(at, Step::React(Box::new((shown.clone(), reaction.clone()))));
