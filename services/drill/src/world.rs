@@ -12,7 +12,7 @@
 //!                players' scripts
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use campanile_alert::{AlertId, DepartmentId, MessageType, Severity, Timestamp, World};
@@ -141,9 +141,9 @@ struct Federation<'a> {
     asked: BTreeMap<(DepartmentId, String), Asking>,
     reviews: BTreeSet<(DepartmentId, campanile_rules::EffectKey)>,
     /// Records that were read before, by their hash: what was read once is not read again at each node.
-    read: BTreeMap<Hash, Arc<Rec>>,
+    read: HashMap<Hash, Arc<Rec>>,
     /// Messages that were shown whole.
-    shown: BTreeSet<AlertId>,
+    shown: HashSet<AlertId>,
     frozen: bool,
     transcript: Transcript,
     judge: Judge,
@@ -191,8 +191,8 @@ impl<'a> Federation<'a> {
             roots: BTreeMap::new(),
             asked: BTreeMap::new(),
             reviews: BTreeSet::new(),
-            read: BTreeMap::new(),
-            shown: BTreeSet::new(),
+            read: HashMap::new(),
+            shown: HashSet::new(),
             frozen: false,
             transcript: Transcript::new(header),
             judge: Judge::new(scenario),

@@ -14,7 +14,7 @@
 //! how effects live and end, `message` about what is published, `state` about what is remembered, `adopt` about effects
 //! that come back after a disk was lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use campanile_alert::{AlertId, DepartmentId, Timestamp, Vocabulary, World, vocabulary};
@@ -24,7 +24,7 @@ use self::state::{CandidateKey, Lineage, State};
 use crate::calendar::Schedule;
 use crate::{
     Classification, DataSet, DataSets, Decision, Effect, EffectKey, Fault, Input, InputKind, Manifest, Outcome, Pack,
-    Rule, RuleRef, Sentence, Suppression, Verdict, check_federation,
+    Rule, RuleRef, Sentence, StateRow, Suppression, Verdict, check_federation,
 };
 
 mod absence;
@@ -131,9 +131,9 @@ pub struct Engine {
     against: BTreeSet<Lineage>,
     state: State,
     /// Which cause a message belongs to.
-    lineages: BTreeMap<Lineage, Lineage>,
+    lineages: HashMap<Lineage, Lineage>,
     /// Which effect a message of ours belongs to.
-    messages: BTreeMap<AlertId, EffectKey>,
+    messages: HashMap<AlertId, EffectKey>,
 }
 
 impl Engine {
@@ -190,7 +190,7 @@ impl Engine {
             watched.extend(issued.flat_map(|event| event.antonyms.iter().cloned()));
         }
         let state = State::default();
-        let (lineages, messages) = (BTreeMap::new(), BTreeMap::new());
+        let (lineages, messages) = (HashMap::new(), HashMap::new());
         Ok(Self {
             department,
             options,
@@ -237,6 +237,18 @@ impl Engine {
     ///
     /// The outcome's effects are published and its rows stored in the same commit as the input.
     pub fn apply(&mut self, input: &Input<'_>) -> Outcome {
+        let outcome = self.try_out(input);
+        Outcome { state: self.unwritten(), ..outcome }
+    }
+
+    /// Takes the rows that changed and were in no outcome yet, each key once, in the order of the keys.
+    pub fn unwritten(&mut self) -> Vec<StateRow> {
+        self.state.drain()
+    }
+
+    /// Evaluates one input as [`Engine::apply`] does, for a caller that stores nothing: the outcome has no rows. Those
+    /// that changed stay behind for [`Engine::unwritten`] or the next [`Engine::apply`].
+    pub fn try_out(&mut self, input: &Input<'_>) -> Outcome {
         let mut step = Step::new(input, self.state.now());
         if self.state.now() != Some(step.now) {
             self.state.time.put((), step.now);
@@ -263,7 +275,7 @@ impl Engine {
             InputKind::Envelope(envelope) => self.open_envelope(input, envelope, &mut step),
         }
         self.settle(&mut step);
-        Outcome { effects: step.effects, state: self.state.drain(), notes: step.notes, used: step.used }
+        Outcome { effects: step.effects, state: Vec::new(), notes: step.notes, used: step.used }
     }
 
     /// The next instant at which [`InputKind::Tick`] is wanted; `None` when nothing waits for time to pass. It may lie

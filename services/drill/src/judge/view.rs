@@ -1,6 +1,7 @@
 //! What has been seen so far: which node holds what, what is in force there, who was asked and who answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use campanile_alert::{DepartmentId, MessageType};
 
@@ -23,8 +24,6 @@ pub(super) struct Known {
 pub(super) struct Held {
     /// The event by which each message came.
     pub(super) came: BTreeMap<String, u64>,
-    /// Messages that another one has ended, also before they came.
-    ended: BTreeSet<String>,
 }
 
 /// A question.
@@ -53,6 +52,8 @@ pub(super) struct Ack {
 pub(super) struct View {
     pub(super) now: Offset,
     pub(super) records: BTreeMap<String, Known>,
+    /// The messages by which each message is over, wherever one of them has come: also before it came itself.
+    enders: HashMap<String, Vec<String>>,
     pub(super) nodes: BTreeMap<DepartmentId, Held>,
     pub(super) questions: BTreeMap<(DepartmentId, String), Question>,
     pub(super) reviews: BTreeMap<(DepartmentId, EffectName), u64>,
@@ -71,8 +72,8 @@ impl View {
     pub(super) fn take(&mut self, event: &Event) {
         self.now = self.now.max(event.at);
         let (at, seq) = (event.at, event.seq);
-        if let (What::Record(record), false) = (&event.what, self.knows(&event.what)) {
-            self.records.insert(record.id.clone(), Known { record: (**record).clone(), seq });
+        if let What::Record(record) = &event.what {
+            self.learn(record, seq);
         }
         if let Some(id) = message(&event.what) {
             self.arrive(event.node.as_ref(), id, seq);
@@ -157,17 +158,20 @@ impl View {
         }
     }
 
-    fn knows(&self, what: &What) -> bool {
-        message(what).is_some_and(|id| self.records.contains_key(id))
+    fn learn(&mut self, record: &Record, seq: u64) {
+        let Entry::Vacant(new) = self.records.entry(record.id.clone()) else { return };
+        new.insert(Known { record: record.clone(), seq });
+        if matches!(record.msg_type, Some(MessageType::Update | MessageType::Cancel)) {
+            for ended in &record.references {
+                self.enders.entry(ended.clone()).or_default().push(record.id.clone());
+            }
+        }
     }
 
     fn arrive(&mut self, node: Option<&DepartmentId>, id: &str, seq: u64) {
-        let (Some(node), Some(known)) = (node, self.records.get(id)) else { return };
+        let Some(node) = node else { return };
         let held = self.nodes.entry(node.clone()).or_default();
-        held.came.entry(id.into()).or_insert(seq);
-        if matches!(known.record.msg_type, Some(MessageType::Update | MessageType::Cancel)) {
-            held.ended.extend(known.record.references.iter().cloned());
-        }
+        held.came.entry(id.to_owned()).or_insert(seq);
     }
 
     /// Whether a message that the node holds is in force there now.
@@ -175,7 +179,7 @@ impl View {
         let (Some(held), Some(known)) = (self.nodes.get(node), self.records.get(id)) else { return false };
         let record = &known.record;
         held.came.contains_key(id)
-            && !held.ended.contains(id)
+            && !self.enders.get(id).is_some_and(|enders| enders.iter().any(|ender| held.came.contains_key(ender)))
             && matches!(record.msg_type, Some(MessageType::Alert | MessageType::Update))
             && !record.all_clear
             && record.expires.is_none_or(|expires| expires > self.now.ms())

@@ -42,7 +42,7 @@ impl Federation<'_> {
         }
         if let Some(id) = fault.crash.as_ref().and_then(|name| self.find(name)) {
             if let Some(node) = self.nodes.get_mut(&id) {
-                node.crash();
+                node.crash()?;
             }
             self.forget_questions(&id);
             self.emit(Some(&id), What::Down);

@@ -92,8 +92,8 @@ impl Unsealed {
         }
     }
 
-    /// The bytes of the record at its place.
-    pub(super) fn seal(&self, log: &LogId, slot: &Slot, time: Timestamp) -> Sealed {
+    /// The header of the record at its place, and its bytes.
+    pub(super) fn seal(&self, log: &LogId, slot: &Slot, time: Timestamp) -> (Header, Sealed) {
         // The types hold only text, numbers and lists of them, which JSON can always write.
         let body = Bytes::from(serde_json::to_vec(&self.body).unwrap_or_default());
         let header = Header {
@@ -106,8 +106,8 @@ impl Unsealed {
             exercise: self.world.exercise().cloned(),
             body: Hash::of(&body),
         };
-        let header = Bytes::from(serde_json::to_vec(&header).unwrap_or_default());
-        Sealed { header, body, signatures: Bytes::new() }
+        let bytes = Bytes::from(serde_json::to_vec(&header).unwrap_or_default());
+        (header, Sealed { header: bytes, body, signatures: Bytes::new() })
     }
 }
 

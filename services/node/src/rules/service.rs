@@ -407,7 +407,7 @@ fn first_difference(stored: &[u8], replayed: &[u8]) -> String {
 fn try_out(engine: &mut Engine, input: &Input<'_>) -> wire::WhatIfResponse {
     let asked: Vec<String> = engine.pending().into_iter().map(|pending| pending.id).collect();
     let explained = engine.explain(input);
-    let outcome = engine.apply(input);
+    let outcome = engine.try_out(input);
     let mut decisions: std::collections::BTreeMap<String, Decision> =
         explained.into_iter().map(|decision| (decision.rule.clone(), decision)).collect();
     decisions.extend(outcome.notes.into_iter().map(|decision| (decision.rule.clone(), decision)));

@@ -101,7 +101,7 @@ impl Engine {
             self.alert(input, alert, classification, &mut step);
         }
         self.settle(&mut step);
-        Outcome { effects: step.effects, state: self.state.drain(), notes: step.notes, used: step.used }
+        Outcome { effects: step.effects, state: self.unwritten(), notes: step.notes, used: step.used }
     }
 
     /// Finds the messages of what has come back again, after a restart.

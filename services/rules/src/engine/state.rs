@@ -11,7 +11,8 @@
 //! A crash leaves either all rows of an input or none, because they commit with it. Indexes (timers, message ids) are
 //! made again from the rows, so a restored engine goes on with the same bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hash;
 
 use campanile_alert::{AlertId, Area, Certainty, DepartmentId, MessageType, Severity, Timestamp, Urgency, World};
 use serde::de::DeserializeOwned;
@@ -28,7 +29,7 @@ pub(super) const ENDED_MAX: usize = 10_000;
 
 /// A cause through all its updates: the first message seen of it. Another department's identifier is its own, and so is
 /// another world's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Lineage {
     pub(super) world: World,
     pub(super) department: DepartmentId,
@@ -70,7 +71,7 @@ pub(super) struct Known {
 /// How long an expired cause is remembered, and a message that was ended before it came: 7 days.
 pub(super) const MEMORY_S: i64 = 7 * 24 * 3600;
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct CandidateKey {
     pub(super) lineage: Lineage,
     pub(super) rule: String,
@@ -205,7 +206,7 @@ pub(super) struct Suppressed {
 }
 
 /// A rule in a world.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct RuleIn {
     pub(super) rule: String,
     pub(super) world: World,
@@ -284,7 +285,7 @@ pub(super) struct Notice {
 }
 
 /// A notice in its world, by the hash of its record.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct NoticeKey {
     pub(super) world: World,
     #[serde(with = "crate::hexed")]
@@ -311,16 +312,16 @@ pub(super) struct Table<K, R> {
     rows: BTreeMap<K, R>,
     timers: BTreeSet<(Timestamp, K)>,
     by_target: BTreeMap<String, BTreeSet<K>>,
-    changed: BTreeSet<K>,
+    changed: HashSet<K>,
 }
 
 impl<K, R> Default for Table<K, R> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), timers: BTreeSet::new(), by_target: BTreeMap::new(), changed: BTreeSet::new() }
+        Self { rows: BTreeMap::new(), timers: BTreeSet::new(), by_target: BTreeMap::new(), changed: HashSet::new() }
     }
 }
 
-impl<K: Ord + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
+impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     pub(super) fn get(&self, key: &K) -> Option<&R> {
         self.rows.get(key)
     }
@@ -344,14 +345,16 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     fn load(&mut self, key: K, row: R) {
-        self.unlink(&key);
-        if let Some(at) = row.timer() {
-            self.timers.insert((at, key.clone()));
+        let (timer, targets) = (row.timer(), row.targets().cloned());
+        if let Some(old) = self.rows.insert(key.clone(), row) {
+            self.unlink(&key, &old);
         }
-        for target in row.targets().into_iter().flatten() {
-            self.by_target.entry(target.clone()).or_default().insert(key.clone());
+        for target in targets.into_iter().flatten() {
+            self.by_target.entry(target).or_default().insert(key.clone());
         }
-        self.rows.insert(key, row);
+        if let Some(at) = timer {
+            self.timers.insert((at, key));
+        }
     }
 
     /// The keys of the rows that have one of the targets; one that has several comes several times.
@@ -360,8 +363,8 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<R> {
-        self.unlink(key);
         let row = self.rows.remove(key)?;
+        self.unlink(key, &row);
         self.changed.insert(key.clone());
         Some(row)
     }
@@ -375,8 +378,7 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     /// Takes a row out of the indexes.
-    fn unlink(&mut self, key: &K) {
-        let Some(row) = self.rows.get(key) else { return };
+    fn unlink(&mut self, key: &K, row: &R) {
         if let Some(at) = row.timer() {
             self.timers.remove(&(at, key.clone()));
         }

@@ -336,7 +336,7 @@ impl Stage {
                 if sent.only.as_ref().is_some_and(|only| only != own) {
                     continue;
                 }
-                let outcome = engine.apply(&input);
+                let outcome = engine.try_out(&input);
                 if !self.agreeing {
                     self.notes.extend(outcome.notes);
                     self.used.extend(outcome.used);
