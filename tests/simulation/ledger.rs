@@ -89,6 +89,16 @@ impl Ledger {
         books.owed.entry(department.into()).or_default().extend(held);
     }
 
+    /// A disk is gone or set back: what was owed and is on no disk any more can be given back by nobody.
+    pub(crate) fn write_off(&self, nodes: &[Arc<Node>]) {
+        let stores: Vec<MemoryStore> = nodes.iter().map(|node| node.look()).collect();
+        let is_held = |(log, position): &(LogId, Position)| {
+            let held = |store: &MemoryStore| store.get(log, position.epoch, position.seq).unwrap();
+            stores.iter().filter_map(held).any(|entry| entry.position == *position)
+        };
+        self.books.lock().owed.values_mut().for_each(|owed| owed.retain(&is_held));
+    }
+
     /// What others held of a lost disk is on its successor.
     pub(crate) fn inspect_returned(&self, nodes: &[Arc<Node>]) {
         let owed = self.books.lock().owed.clone();

@@ -189,6 +189,36 @@ fn d1_an_emptied_node_that_reaches_nobody_publishes_nothing_before_it_knows_its_
 }
 
 #[test]
+fn l1_what_was_lost_with_every_disk_that_held_it_is_owed_by_nobody() {
+    let faults = run::scenarios::lose_the_only_copy_too();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn t4_rules_do_not_wait_for_others_to_be_silent_when_their_past_comes_back() {
+    let faults = run::scenarios::recover_while_others_publish();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn t1_a_pause_that_could_not_be_sent_does_not_follow_the_resume() {
+    let faults = run::scenarios::resume_before_the_pause_was_sent();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn r1_a_node_is_found_that_signs_with_a_key_which_others_hear_of_later() {
+    let faults = run::scenarios::learn_of_a_key_after_what_it_signed();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn r1_rosters_reach_those_who_cannot_find_the_only_node_that_has_them() {
+    let faults = run::scenarios::keep_the_rosters_from_the_others();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn a_seed_gives_the_same_run_every_time() {
     for seed in [1, 2, 3] {
         let (first, second) = (run(seed), run(seed));

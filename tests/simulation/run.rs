@@ -377,6 +377,7 @@ impl Run {
         }
         self.shared.ledger.bereave(&node.department, held);
         *node.disk.lock() = disk;
+        self.shared.ledger.write_off(&self.nodes);
     }
 
     pub(crate) fn restart(&mut self, at: usize) {
@@ -402,11 +403,16 @@ impl Run {
             let tails = self.tails();
             let open = self.work.intents.iter().filter(|intent| intent.is_open()).count();
             let asked = self.nodes[1].rules().is_none_or(|rules| !rules.lock().engine.pending().is_empty());
+            // Rules whose past comes back are weighed when all is here that others hold.
+            let waits = |node: &Arc<Node>| {
+                node.rules().is_some_and(|rules| rules.lock().engine.due() == Some(campanile_rules::AT_ONCE))
+            };
+            let recovering = self.nodes.iter().any(waits);
             let newest = self.shared.governance.lock().number();
             let informed = self.nodes.iter().all(|node| node.roster() == Some(newest));
             let proven = self.is_proven();
             let equal = informed && proven && tails.windows(2).all(|pair| pair[0] == pair[1]);
-            if !equal || open > 0 || asked || tails != before {
+            if !equal || open > 0 || asked || recovering || tails != before {
                 quiet_ms = self.now_ms;
                 before = tails;
             }
@@ -416,8 +422,9 @@ impl Run {
             if self.now_ms > mended_ms + SETTLE_MS {
                 let differing = self.differing();
                 self.shared.ledger.fault(format!(
-                    "liveness: {SETTLE_MS} ms after the last fault {open} wishes are open, persons are asked: {asked}, all \
-                     have the newest roster: {informed}, a fork is proven: {proven}, logs differ: {differing}"
+                    "liveness: {SETTLE_MS} ms after the last fault {open} wishes are open, persons are asked: {asked}, rules \
+                     wait for their past: {recovering}, all have the newest roster: {informed}, a fork is proven: {proven}, \
+                     logs differ: {differing}"
                 ));
             }
         }

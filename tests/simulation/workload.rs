@@ -219,7 +219,7 @@ impl Workload {
         self.intents.push(intent);
     }
 
-    fn pause(&mut self, now_ms: u64, paused: bool) {
+    pub(crate) fn pause(&mut self, now_ms: u64, paused: bool) {
         self.paused = paused;
         let pause = rules_wire::Pause {
             rule: FIRE_RULE.into(),
@@ -235,6 +235,11 @@ impl Workload {
 
     /// Lets the rules run again, whatever came of earlier wishes.
     pub(crate) fn resume(&mut self, now_ms: u64) {
+        // A pause that is still to be sent, or sent again, would come after it.
+        let pauses = |wish: &Wish| matches!(wish, Wish::Record(draft) if matches!(&draft.body.content, Content::Pause(pause) if pause.paused));
+        for intent in self.intents.iter_mut().filter(|intent| intent.is_open() && pauses(&intent.wish)) {
+            intent.state = State::Refused("given up".into());
+        }
         self.pause(now_ms, false);
         self.intents.iter_mut().last().unwrap().repeats = true;
     }

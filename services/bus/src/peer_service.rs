@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use campanile_alert::{Clock, DepartmentId, OriginId};
 use campanile_discovery::identity::PeerKind;
-use campanile_discovery::roster::RosterHandle;
+use campanile_discovery::roster::{Error as RosterError, RosterHandle};
 use campanile_log::{Entry, Hash, LogId, Position, Store};
 use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::peer_service_server::{PeerService, PeerServiceServer};
@@ -224,6 +224,15 @@ impl PeerService for Peers {
 
     async fn poke(&self, request: Request<wire::PokeRequest>) -> Result<Response<wire::PokeResponse>, Status> {
         let caller = self.node(&request)?;
+        if let Some(envelope) = request.into_inner().roster {
+            let roster = self.roster.clone();
+            // Its check and its write to disk are work for another thread.
+            match blocking(&self.surroundings, move || roster.offer(&envelope)).await {
+                Ok(Ok(_) | Err(RosterError::RollBack { .. })) => {}
+                Ok(Err(error)) => return Err(Status::invalid_argument(format!("roster: {error}"))),
+                Err(_) => return Err(Status::internal("the check of the roster was cut short")),
+            }
+        }
         self.pullers.poke(&caller.origin);
         Ok(Response::new(wire::PokeResponse {}))
     }

@@ -470,7 +470,7 @@ impl Task {
         info!(%holder, "Pulling");
         if self.origin == self.parts.origin && self.log.lane == Lane::Urgent {
             // We were away for this peer: it need not wait for its next attempt, nor take our logs from others.
-            match tokio::time::timeout(CALL_WITHIN, client.poke(wire::PokeRequest {})).await {
+            match tokio::time::timeout(CALL_WITHIN, client.poke(wire::PokeRequest::default())).await {
                 Ok(Ok(_)) => {}
                 failed => debug!(%holder, ?failed, "A peer was not told that we are back"),
             }
@@ -485,8 +485,8 @@ impl Task {
             in_flight: FuturesOrdered::new(),
             returned: 0,
             return_at: None,
-            is_complete: false,
             told: None,
+            handed_on: 0,
         }
         .run(messages)
         .await;

@@ -82,6 +82,20 @@ impl LogEnd {
         receiver
     }
 
+    fn take(&mut self, entry: &Entry) {
+        let position = entry.position;
+        if self.end.tail.is_none_or(|tail| position.place() > tail.place()) {
+            self.end.tail = Some(position);
+            self.recent.push(entry.clone(), Entry::weight, RECENT_RECORDS_MAX, RECENT_BYTES_MAX);
+        } else {
+            // A lost record of an older epoch that came back does not move the tail. It stands out of order: memory would
+            // serve a log with a hole, so the disk serves until new records have come.
+            self.end.late += 1;
+            self.recent = Recent::default();
+        }
+        self.tell();
+    }
+
     fn tell(&mut self) {
         let end = self.end;
         // Who has gone is told no more.
@@ -107,28 +121,7 @@ impl Tails {
         drop(recent);
         let mut logs = self.logs.write();
         for arrival in arrivals {
-            let entry = &arrival.entry;
-            let end = logs.entry(entry.log.clone()).or_insert_with(|| LogEnd::new(None));
-            // A lost record of an older epoch that came back stands out of order: memory would serve a log with a hole,
-            // so the disk serves until new records have come.
-            let last = end.recent.items.back().map(|last| last.position.place());
-            let tail = last.or(end.end.tail.map(|tail| tail.place()));
-            if tail.is_some_and(|tail| entry.position.place() <= tail) {
-                end.recent = Recent::default();
-                continue;
-            }
-            end.recent.push(entry.clone(), Entry::weight, RECENT_RECORDS_MAX, RECENT_BYTES_MAX);
-        }
-        for arrival in arrivals {
-            let position = arrival.entry.position;
-            let Some(log) = logs.get_mut(&arrival.entry.log) else { continue };
-            // A lost record of an older epoch that came back does not move the tail.
-            if log.end.tail.is_none_or(|tail| position.place() > tail.place()) {
-                log.end.tail = Some(position);
-            } else {
-                log.end.late += 1;
-            }
-            log.tell();
+            logs.entry(arrival.entry.log.clone()).or_insert_with(|| LogEnd::new(None)).take(&arrival.entry);
         }
         drop(logs);
         self.last.send_replace(last.entry.arrival);
@@ -167,5 +160,51 @@ impl Tails {
         let first = recent.items.front()?.entry.arrival;
         let skip = usize::try_from((after + 1).checked_sub(first)?).ok()?;
         Some(recent.items.iter().skip(skip).take(count_max).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bytes::Bytes;
+    use campanile_log::{Hash, Lane, Standing};
+
+    use super::*;
+
+    fn log() -> LogId {
+        LogId::new("fsd/node-1", Lane::Urgent)
+    }
+
+    fn entry(epoch: u64, seq: u64) -> Entry {
+        Entry {
+            arrival: 0,
+            log: log(),
+            position: Position { epoch, seq, hash: Hash::ZERO },
+            previous: Hash::ZERO,
+            link: None,
+            header: Bytes::new(),
+            body: None,
+            signatures: Bytes::new(),
+            standing: Standing::NoBody,
+        }
+    }
+
+    fn end(tail: (u64, u64), places: &[(u64, u64)]) -> LogEnd {
+        let mut end = LogEnd::new(Some(entry(tail.0, tail.1).position));
+        places.iter().for_each(|(epoch, seq)| end.take(&entry(*epoch, *seq)));
+        end
+    }
+
+    fn kept(end: &LogEnd) -> Vec<(u64, u64)> {
+        end.recent.items.iter().map(|entry| entry.position.place()).collect()
+    }
+
+    #[test]
+    fn what_comes_back_behind_a_new_epoch_in_one_commit_is_not_taken_for_the_end_of_the_log() {
+        let back = end((3, 6), &[(9, 1), (3, 7), (3, 8), (3, 9)]);
+        assert_eq!((back.end.tail.unwrap().place(), back.end.late), ((9, 1), 3));
+        assert_eq!(kept(&back), []);
+        let gone_on = end((3, 6), &[(9, 1), (3, 7), (3, 8), (9, 2), (9, 3)]);
+        assert_eq!(kept(&gone_on), [(9, 2), (9, 3)]);
     }
 }

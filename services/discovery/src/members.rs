@@ -182,6 +182,8 @@ impl Members {
 #[derive(Debug, Default)]
 struct Book {
     entries: BTreeMap<OriginId, Raw>,
+    /// What the directory lists and no key of the roster has signed: the next roster may list that key.
+    doubted: BTreeMap<OriginId, Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -218,8 +220,9 @@ async fn follow(
             inner.offer(bytes).await;
             continue;
         }
-        if let Some(update) = update {
-            inner.take(&mut book, update);
+        match update {
+            Some(update) => inner.take(&mut book, update),
+            None => inner.judge_again(&mut book),
         }
         inner.publish(&book);
         dirty = true;
@@ -248,12 +251,14 @@ impl Inner {
                 for raw in book.entries.values_mut() {
                     raw.unregistered_since.get_or_insert(now);
                 }
+                book.doubted.clear();
                 for entry in entries {
                     self.put(book, entry, now);
                 }
             }
             Update::Put(entry) => self.put(book, entry, now),
             Update::Gone(origin) => {
+                book.doubted.remove(&origin);
                 if let Some(raw) = book.entries.get_mut(&origin) {
                     raw.unregistered_since.get_or_insert(now);
                 }
@@ -264,19 +269,33 @@ impl Inner {
 
     fn put(&self, book: &mut Book, entry: Entry, now: Timestamp) {
         let roster = self.config.roster.current();
-        let verdict = Hint::verify(&entry.envelope, &entry.origin, &roster);
-        let listed = roster.origin(&entry.origin).is_some();
-        if let Err(error) = &verdict {
+        if let Err(error) = Hint::verify(&entry.envelope, &entry.origin, &roster) {
             self.hints_ignored.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%error, "Hint ignored");
-            // A listed origin keeps its last good hint over a bad new one. One that a later roster may list is kept for
-            // then, as long as there is room.
-            let room = book.entries.len() < HINTS_MAX && entry.envelope.len() <= HINT_BYTES_MAX;
-            if listed || !room {
-                return;
+            // The last good hint stays beside it. As long as there is room, it is kept for the roster that may list its
+            // origin or its key: the directory does not tell it twice.
+            let room = book.doubted.len() < HINTS_MAX || book.doubted.contains_key(&entry.origin);
+            if room && entry.envelope.len() <= HINT_BYTES_MAX {
+                book.doubted.insert(entry.origin, entry.envelope);
             }
+            return;
         }
+        book.doubted.remove(&entry.origin);
         book.entries.insert(entry.origin, Raw { envelope: entry.envelope, seen: now, unregistered_since: None });
+    }
+
+    /// Takes what a roster that has come into force vouches for.
+    fn judge_again(&self, book: &mut Book) {
+        let (roster, now) = (self.config.roster.current(), self.config.clock.now());
+        let Book { entries, doubted } = book;
+        doubted.retain(|origin, envelope| {
+            let is_good = Hint::verify(envelope, origin, &roster).is_ok();
+            if is_good {
+                let envelope = std::mem::take(envelope);
+                entries.insert(origin.clone(), Raw { envelope, seen: now, unregistered_since: None });
+            }
+            !is_good
+        });
     }
 
     fn good<'b>(&self, book: &'b Book) -> impl Iterator<Item = (&'b OriginId, &'b Raw, Hint)> {

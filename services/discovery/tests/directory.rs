@@ -236,6 +236,34 @@ async fn an_unregistered_node_keeps_its_address_and_so_it_does_over_a_restart_wi
 }
 
 #[tokio::test]
+async fn a_hint_under_a_new_key_counts_as_soon_as_a_roster_lists_that_key() {
+    use campanile_discovery::keys::SigningKey;
+    use campanile_discovery::roster::{Draft, KeyUse, OriginKey};
+    let fed = federation();
+    let (hub, roster, name) = (MemoryHub::new(), fed.handle(), origin("edb/node-1"));
+    let members = Members::start(MembersConfig {
+        directory: Arc::new(hub.join()),
+        roster: roster.clone(),
+        cache: None,
+        clock: clock(),
+    });
+    let key = SigningKey::generate().unwrap();
+    let edb = hub.join();
+    edb.announce(name.clone(), "i".into(), hint("edb/node-1", 2).sign(&key));
+    wait_for("the count", SOON, || members.health().hints_ignored == 1).await;
+    assert_eq!(members.get(&name), None);
+
+    let mut draft = Draft::after(&roster.current());
+    let (public, usage) = (key.verifying_key(), KeyUse::Live);
+    draft.add_key(&name, OriginKey { id: key.id(), public, usage, from: None, until: vec![] }).unwrap();
+    let mut envelope = draft.finish(now()).unwrap();
+    [1, 2].into_iter().for_each(|n| envelope.sign(&fed.fed.governance_key(n).unwrap()));
+    roster.offer(&envelope.to_bytes()).unwrap();
+    let hint = hint("edb/node-1", 2);
+    wait_for("the hint", SOON, || members.get(&name).is_some_and(|member| member.hint == hint)).await;
+}
+
+#[tokio::test]
 async fn a_roster_in_the_directory_comes_into_force_and_its_new_node_is_believed() {
     use campanile_discovery::pki::{Request, Validity};
     use campanile_discovery::roster::Draft;

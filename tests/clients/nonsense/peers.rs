@@ -86,7 +86,7 @@ async fn peers_that_ask_nonsense_are_refused_and_the_log_is_served_on() {
     judge.refused("GetBody by a client", call, denied, "").await;
     let call = client.get_roster(wire::GetRosterRequest::default());
     judge.refused("GetRoster by a client", call, denied, "").await;
-    judge.refused("Poke by a client", client.poke(wire::PokeRequest {}), denied, "").await;
+    judge.refused("Poke by a client", client.poke(wire::PokeRequest::default()), denied, "").await;
     judge.end();
 
     without_credit(&mut peers).await;

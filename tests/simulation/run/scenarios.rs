@@ -5,6 +5,7 @@ use campanile_log::memory::{Disk, Fault};
 use campanile_log::{Lane, LogId, Store as _};
 
 use super::{Connection, Run};
+use crate::federation::live_key;
 
 const FSD: usize = 0;
 const EDB: usize = 1;
@@ -223,5 +224,92 @@ pub(crate) fn publish_nothing_before_the_past_is_known() -> Vec<String> {
     run.expect(own == 2 && theirs == 2, || {
         format!("fsd holds {own} epochs and had {theirs}, the past and the present")
     });
+    run.end()
+}
+
+/// fsd loses its disk, and then had its own, which alone held a copy: nobody can give that back.
+pub(crate) fn lose_the_only_copy_too() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    run.crash(EDB);
+    run.report("lost");
+    run.until(2_000);
+    let copied = run.nodes[HAD].look().tail(&log()).is_some();
+    run.expect(copied, || "had holds no copy, so this proves nothing".into());
+    for at in [FSD, HAD] {
+        run.crash(at);
+        run.replace_disk(at, Disk::default());
+    }
+    [FSD, EDB, HAD].into_iter().for_each(|at| run.restart(at));
+    run.end()
+}
+
+/// The key of fsd changes while the others are down, and only the nodes of `told` are given the rosters that say so: who
+/// starts after that has yet to believe where fsd says that it is.
+fn change_a_key_beside_the_others(told: &[usize]) -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    [EDB, HAD].into_iter().for_each(|at| run.crash(at));
+    let governance = std::sync::Arc::clone(&run.shared.governance);
+    governance.lock().add_key("fsd", &live_key("fsd", 1));
+    run.nodes[FSD].hand_over(&governance.lock().roster());
+    run.nodes[FSD].change_key();
+    run.until(2_000);
+    governance.lock().end_key("fsd", live_key("fsd", 0).id(), &run.nodes[FSD].disk.lock());
+    run.nodes[FSD].hand_over(&governance.lock().roster());
+    run.report("after");
+    run.until(3_000);
+    [EDB, HAD].into_iter().for_each(|at| run.restart(at));
+    run.until(5_000);
+    told.iter().for_each(|at| run.nodes[*at].hand_over(&governance.lock().roster()));
+    run.end()
+}
+
+/// The others have the rosters after they have heard where fsd is, and do not hear that twice.
+pub(crate) fn learn_of_a_key_after_what_it_signed() -> Vec<String> {
+    change_a_key_beside_the_others(&[EDB])
+}
+
+/// The others cannot find fsd, which alone has the rosters by which they could; it finds them.
+pub(crate) fn keep_the_rosters_from_the_others() -> Vec<String> {
+    change_a_key_beside_the_others(&[])
+}
+
+/// Others go on publishing while edb's past comes back: its rules do not wait for them to be silent.
+pub(crate) fn recover_while_others_publish() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.has_envelope = true;
+    run.until(1_000);
+    run.report("before");
+    run.until(4_000);
+    run.crash(EDB);
+    run.replace_disk(EDB, Disk::default());
+    run.restart(EDB);
+    for n in 0..60 {
+        run.report_beside(&format!("fire-{n}"), n);
+        let at_ms = run.now_ms + 40;
+        run.until(at_ms);
+    }
+    let rules = run.nodes[EDB].rules();
+    let waits = rules.is_none_or(|rules| rules.lock().engine.due() == Some(campanile_rules::AT_ONCE));
+    run.expect(!waits, || "the rules of edb still wait for their past".into());
+    run.end()
+}
+
+/// An officer's pause cannot be sent while edb is down, and is given up when the rules are to run again.
+pub(crate) fn resume_before_the_pause_was_sent() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.has_envelope = true;
+    run.until(1_000);
+    run.crash(EDB);
+    let now_ms = run.now_ms;
+    run.work.pause(now_ms, true);
+    run.until(1_100);
+    let now_ms = run.now_ms;
+    run.work.resume(now_ms);
+    run.until(2_000);
+    run.restart(EDB);
+    run.until(4_000);
+    run.report("after");
     run.end()
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use campanile_alert::OriginId;
-use campanile_log::{Evidence, Position, Refusal};
+use campanile_log::{Evidence, Lane, Position, Refusal};
 use campanile_proto::bus::v1 as wire;
 use campanile_proto::bus::v1::peer_service_client::PeerServiceClient;
 use futures::stream::FuturesOrdered;
@@ -46,6 +46,14 @@ impl Future for Waiting {
     }
 }
 
+/// A holder's word that it has sent all.
+pub(super) struct Told {
+    /// How many of the records that came before it are still on their way to the disk. What comes after it was not meant.
+    before: usize,
+    /// Where the log ends with the holder.
+    tail: Option<Position>,
+}
+
 /// One open stream.
 pub(super) struct Stream<'t> {
     pub(super) task: &'t Task,
@@ -58,10 +66,10 @@ pub(super) struct Stream<'t> {
     pub(super) returned: u32,
     /// When it is given back, however little it is.
     pub(super) return_at: Option<Instant>,
-    /// The holder has just told that this is all.
-    pub(super) is_complete: bool,
-    /// Where the log ends with it, as it told last.
-    pub(super) told: Option<Position>,
+    /// The holder has told that this is all, and not all of it is durable yet.
+    pub(super) told: Option<Told>,
+    /// The newest roster that was handed on to the holder.
+    pub(super) handed_on: u64,
 }
 
 impl Stream<'_> {
@@ -71,9 +79,8 @@ impl Stream<'_> {
         tokio::pin!(turn, wake);
         let own = self.task.origin == self.task.parts.origin;
         loop {
-            if self.is_complete && self.in_flight.is_empty() {
-                self.is_complete = false;
-                if self.is_short() {
+            if let Some(told) = self.told.take_if(|told| told.before == 0) {
+                if self.is_short(&told) {
                     // Nothing else would bring it: the holder believes, or pretends, that we have it.
                     return End::Distrusted("the holder has left records out that it says it has sent".into());
                 }
@@ -121,8 +128,8 @@ impl Stream<'_> {
     }
 
     /// What the holder told of its end has not come, though nothing of it is under way.
-    fn is_short(&self) -> bool {
-        self.told.is_some_and(|told| self.task.tail().is_none_or(|held| held.place() < told.place()))
+    fn is_short(&self, told: &Told) -> bool {
+        told.tail.is_some_and(|tail| self.task.tail().is_none_or(|held| held.place() < tail.place()))
     }
 
     async fn take(&mut self, message: wire::PullResponse) -> Option<End> {
@@ -162,7 +169,6 @@ impl Stream<'_> {
             Verdict::Append(checked) => {
                 let weight = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
                 let bytes = u32::try_from(weight).unwrap_or(u32::MAX);
-                self.is_complete = false;
                 let answer = parts.pipeline.store(*checked).await;
                 self.in_flight.push_back(Waiting { answer, done: Some((bytes, record)) });
                 None
@@ -182,6 +188,9 @@ impl Stream<'_> {
 
     /// Goes on after the disk has answered for one record.
     async fn settle(&mut self, done: InFlight) -> Option<End> {
+        if let Some(told) = &mut self.told {
+            told.before = told.before.saturating_sub(1);
+        }
         match done.stored {
             Stored::Durable => {
                 self.returned = self.returned.saturating_add(done.bytes);
@@ -248,8 +257,9 @@ impl Stream<'_> {
             Some(_) => return Some(End::Distrusted("a bookmark names a position of another log".into())),
         };
         self.task.pullers.view(log, |view| view.seen = seen);
-        self.is_complete = bookmark.complete || seen.is_none();
-        self.told = seen;
+        if bookmark.complete || seen.is_none() {
+            self.told = Some(Told { before: self.in_flight.len(), tail: seen });
+        }
         let behind = seen.is_some_and(|seen| self.task.tail().is_none_or(|held| held.place() < seen.place()));
         let label = OriginLabel { origin: log.origin.to_string(), lane: log.lane.as_str().into() };
         let lag = if behind { self.lag(&bookmark) } else { 0.0 };
@@ -258,6 +268,10 @@ impl Stream<'_> {
             && let Err(reason) = self.fetch_rosters(bookmark.roster).await
         {
             debug!(?reason, "A newer roster could not be fetched");
+        }
+        // A holder that cannot find us, since our key or its trust changed with that roster, would never ask us for it.
+        if self.by_origin && log.lane == Lane::Urgent {
+            self.hand_on_rosters(bookmark.roster).await;
         }
         if let Some(checkpoint) = &bookmark.checkpoint {
             return self.checkpoint(checkpoint).await;
@@ -318,6 +332,25 @@ impl Stream<'_> {
             self.offer(&newest)?;
         }
         Ok(())
+    }
+
+    /// Gives the holder the rosters above the one it spoke of, each once a stream.
+    async fn hand_on_rosters(&mut self, theirs: u64) {
+        let rosters = &self.task.parts.roster;
+        let newest = rosters.current().number;
+        let from = theirs.max(self.handed_on).max(newest.saturating_sub(ROSTERS_MAX));
+        for number in from + 1..=newest {
+            // One that was passed over here is passed over there.
+            let Some(roster) = rosters.at(number) else { continue };
+            let request = wire::PokeRequest { roster: Some(Bytes::copy_from_slice(roster.envelope())) };
+            match tokio::time::timeout(CALL_WITHIN, self.client.poke(request)).await {
+                Ok(Ok(_)) => self.handed_on = number,
+                failed => {
+                    debug!(holder = %self.holder, number, ?failed, "A roster could not be handed on");
+                    return;
+                }
+            }
+        }
     }
 
     fn offer(&self, response: &wire::GetRosterResponse) -> Result<(), NoRoster> {

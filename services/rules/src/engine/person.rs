@@ -28,7 +28,12 @@ impl Engine {
         let world = key.lineage.world.clone();
         let authors = self.state.known.get(&key.lineage).map(|known| known.authors.clone()).unwrap_or_default();
         let Some(active) = self.rules.get(&key.rule).cloned() else { return };
-        let refused = if input.world != world || input.status == Status::Draft {
+        let refused = if self.is_recovering() {
+            Some(Sentence::new(
+                "what was issued before is still coming back; answer again then",
+                "先前發出的內容仍在恢復，請稍後再回應",
+            ))
+        } else if input.world != world || input.status == Status::Draft {
             Some(Sentence::new("the answer belongs to another world", "回應屬於另一範圍（演習或真實）"))
         } else if self.paused(&key.rule, &world).is_some() {
             Some(Sentence::new("the rule is paused", "規則已暫停"))

@@ -9,13 +9,17 @@ use crate::desk::{A, B, Desk, FIRE, Kind, RULE, engine, fire, id, of};
 fn lost(before: &Desk) -> Desk {
     let mut desk = Desk::asking(FIRE);
     desk.now = before.now + jiff::SignedDuration::from_mins(1);
+    give_back(&mut desk, before);
+    desk
+}
+
+fn give_back(desk: &mut Desk, before: &Desk) {
     let effects: Vec<_> = before.effects().into_iter().cloned().collect();
     for effect in effects {
         let issued = Issued { rule: RULE.into(), causes: effect.causes.clone() };
-        let back = take_back(&mut desk, effect.key.world, &effect.alert, effect.classification, Some(&issued));
+        let back = take_back(desk, effect.key.world, &effect.alert, effect.classification, Some(&issued));
         assert!(back.effects.is_empty());
     }
-    desk
 }
 
 fn take_back(desk: &mut Desk, world: World, alert: &Alert, words: Classification, issued: Option<&Issued>) -> Outcome {
@@ -55,6 +59,27 @@ fn what_comes_back_is_in_force_again_and_nothing_is_issued_or_asked_a_second_tim
     let update = &joined.effects[0].alert;
     assert_eq!(update.msg_type, MessageType::Update);
     assert_eq!(update.referenced(), [before.effects()[0].alert.id()]);
+}
+
+#[test]
+fn what_persons_agree_to_before_all_is_here_is_not_issued_a_second_time() {
+    let mut before = Desk::asking(FIRE);
+    before.fire("f1", 3);
+    let sent = before.now;
+    assert!(before.agree("p-1").effects.is_empty());
+    assert_eq!(before.agree("p-2").effects.len(), 2);
+    // The cause comes before what was issued for it, so persons are asked anew.
+    let mut desk = Desk::asking(FIRE);
+    desk.now = before.now + jiff::SignedDuration::from_mins(1);
+    desk.alert("fsd", &fire("f1", 3, sent));
+    assert_eq!(desk.engine.pending().len(), 1);
+    give_back(&mut desk, &before);
+    for person in ["p-1", "p-2"] {
+        assert!(desk.agree(person).effects.is_empty(), "the answer of {person} is not taken yet");
+    }
+    tick(&mut desk);
+    assert_eq!(desk.live(), [A, B]);
+    assert!(desk.effects().is_empty() && desk.engine.pending().is_empty());
 }
 
 #[test]
