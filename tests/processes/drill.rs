@@ -19,6 +19,8 @@ use tokio::process::{Child, Command};
 use crate::PROGRAM;
 use crate::etcd::{etcd_directory, start_etcd};
 
+mod guide;
+
 const MEMBERS: [&str; 5] = ["hko/node-1", "fsd/node-1", "edb/node-1", "had/node-1", "isd/gateway-1"];
 /// Clients of the nodes, by department.
 const CLIENTS: [(&str, &str); 4] =

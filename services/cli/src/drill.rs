@@ -12,6 +12,7 @@ mod report;
 mod run;
 mod socket;
 mod steer;
+mod watch;
 
 /// The verbs about drills.
 #[derive(Debug, clap::Subcommand)]

@@ -27,7 +27,7 @@ mod write;
 pub use cascade::{Cascade, Group};
 pub use hotwash::{Action, Hotwash, Lesson, Mark};
 pub use people::{Disturbance, Reply, Request, RequestKind};
-pub use timeline::{Arrival, Row, Timeline};
+pub use timeline::{Arrival, Narrator, Row, Timeline};
 pub use write::Form;
 
 /// The version of the JSON form; a field that changes its meaning raises it.

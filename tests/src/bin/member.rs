@@ -1,6 +1,6 @@
-//! A member of the bus as a process for tests: what `campanile node run`, `campanile gateway run` and `campanile drill`
-//! run, and nothing else but a bound on its life: it ends when its standard input does, so no test that dies leaves it
-//! behind.
+//! A member of the bus as a process for tests: what `campanile node run`, `campanile gateway run`, `campanile drill` and
+//! `campanile alert` run, and nothing else but a bound on its life: it ends when its standard input does, so no test that
+//! dies leaves it behind.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     end_with_input();
-    if words.first().is_some_and(|word| word == "drill") {
+    if words.first().is_some_and(|word| ["drill", "alert"].contains(&word.as_str())) {
         return Ok(campanile_cli::run(std::env::args()));
     }
     member(&words).map(|()| ExitCode::SUCCESS)

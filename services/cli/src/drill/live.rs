@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::socket;
+use super::watch::Watch;
 use crate::connect::{Connect, open_roster};
 use crate::failure::{Next as _, failure};
 use crate::files;
@@ -59,6 +60,9 @@ pub(super) struct LiveArgs {
     /// How long a drill that has stopped itself waits for `drill resume` before it ends
     #[arg(long, value_name = "LENGTH", default_value = "0s", value_parser = length)]
     frozen_wait: Duration,
+    /// Show the drill as a timeline that fills the terminal while it runs
+    #[arg(long, requires = "live")]
+    watch: bool,
 }
 
 /// Who plays.
@@ -130,36 +134,55 @@ pub(super) async fn run(scenario: &Scenario, text: &str, args: &LiveArgs, out: O
     let path = folder.join("transcript.jsonl");
     let mut transcript = OpenOptions::new().create(true).write(true).truncate(true).open(&path);
     let transcript = transcript.as_mut().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    let interrupted = tokio::spawn(interrupt(requests, scenario.cast.controllers.first().cloned()));
-    let mut unwritten = false;
-    let mut console = |line: Line| match line {
-        Line::Written(bytes) => {
-            if transcript.write_all(&bytes).is_err() && !std::mem::replace(&mut unwritten, true) {
-                out.note(format!("warning: {} cannot be written; the drill goes on without it", path.display()));
-            }
+    let mut watch = args.watch.then(|| Watch::open(scenario)).transpose()?;
+    let mut unwritten = None;
+    let mut stopped = Vec::new();
+    let mut console = |line: Line| {
+        if let Line::Written(bytes) = &line
+            && unwritten.is_none()
+            && transcript.write_all(bytes).is_err()
+        {
+            let what = format!("warning: {} cannot be written; the drill goes on without it", path.display());
+            tell(&Line::Said(unwritten.insert(what).clone()), watch.as_mut(), out);
         }
-        line => tell(&line, out),
+        tell(&line, watch.as_mut(), out);
+        if let Line::Frozen(_) = line {
+            stopped.push(line);
+        }
     };
-    let played = live::play(scenario, &crew, &options, control, &mut console).await;
-    interrupted.abort();
+    let played = tokio::select! {
+        played = live::play(scenario, &crew, &options, control, &mut console) => {
+            played.map_err(|error| anyhow::anyhow!("{error}"))
+        }
+        () = interrupt(requests, scenario.cast.controllers.first().cloned()) => {
+            let next = format!("call it off with campanile drill abort --run-dir {}", folder.display());
+            Err(failure("the drill was ended before everything of it was cancelled", next))
+        }
+    };
     drop(listening);
-    if std::io::stderr().is_terminal() {
+    if watch.take().is_some() {
+        // What filled the screen is gone with it.
+        unwritten.iter().for_each(|warning| out.note(warning));
+        stopped.iter().for_each(|line| tell(line, None, out));
+    } else if std::io::stderr().is_terminal() {
         out.note("");
     }
-    let played = played.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let played = played?;
     files::write(&folder.join("verdict.json"), &played.verdict.bytes(), true)?;
     Ok(played)
 }
 
-/// Ctrl-C calls the drill off; a second one ends the program, and `drill abort` clears up.
+/// Ctrl-C calls the drill off; the second one ends this, and `drill abort` clears up.
 async fn interrupt(requests: mpsc::Sender<Request>, by: Option<String>) {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        let (answer, answered) = oneshot::channel();
-        let command = Command::Abort { by: by.unwrap_or_default() };
-        if requests.send(Request { command, answer }).await.is_ok() {
-            // What is said of it stands on the console.
-            drop(answered.await);
-        }
+    let command = Command::Abort { by: by.unwrap_or_default() };
+    let (answer, answered) = oneshot::channel();
+    if tokio::signal::ctrl_c().await.is_err() || requests.send(Request { command, answer }).await.is_err() {
+        return std::future::pending().await;
+    }
+    // What is said of it stands on the console.
+    let (_answered, again) = (answered, tokio::signal::ctrl_c().await);
+    if again.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -212,7 +235,10 @@ fn make_folder(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Says something on the controllers' console.
-fn tell(line: &Line, out: Out) {
+fn tell(line: &Line, watch: Option<&mut Watch<'_>>, out: Out) {
+    if let Some(watch) = watch {
+        return watch.tell(line);
+    }
     let terminal = std::io::stderr().is_terminal();
     match line {
         Line::Said(text) => {

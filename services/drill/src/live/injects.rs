@@ -76,6 +76,19 @@ impl Injects {
         Ok(messages)
     }
 
+    /// Whether what an inject updates or cancels has been said; one that follows nothing always may.
+    ///
+    /// # Errors
+    /// The inject that has to come first, in one sentence.
+    pub(super) fn may(&self, inject: &Inject) -> Result<(), String> {
+        let Some(of) = inject.updates.as_ref().or(inject.cancels.as_ref()) else { return Ok(()) };
+        let root = self.roots.get(of).unwrap_or(of);
+        if self.said.contains_key(root) {
+            return Ok(());
+        }
+        Err(format!("{} follows {of}, which was not brought about yet", inject.id))
+    }
+
     /// What a sender that is stuck sends again: the last message of an inject's lineage.
     pub(super) fn last(&self, inject: &str) -> Option<Message> {
         let root = self.roots.get(inject).map_or(inject, String::as_str);

@@ -212,6 +212,8 @@ struct Play<'a> {
     reported: BTreeSet<String>,
     known: Known,
     injects: Injects,
+    /// The injects that persons were told.
+    passed_on: BTreeSet<String>,
     people: People,
     stale: BTreeSet<(DepartmentId, DepartmentId)>,
     logs: BTreeMap<DepartmentId, BTreeSet<String>>,
@@ -291,6 +293,7 @@ impl<'a> Play<'a> {
             reported: BTreeSet::new(),
             known: Known::default(),
             injects: Injects::default(),
+            passed_on: BTreeSet::new(),
             people: People::default(),
             stale: BTreeSet::new(),
             logs: BTreeMap::new(),

@@ -77,7 +77,7 @@ impl Timeline {
         let mut rows: Vec<Row> = Vec::new();
         let mut places = Places::default();
         let mut records: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut questions: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut narrator = Narrator::new(scenario);
         for event in &transcript.events {
             if let What::Seen { id } = &event.what {
                 let row = records.get(id.as_str()).and_then(|index| rows.get_mut(*index));
@@ -88,10 +88,7 @@ impl Timeline {
                 }
                 continue;
             }
-            if let What::Asked(asked) = &event.what {
-                questions.insert(&asked.pending, &asked.rule);
-            }
-            let row = row(scenario, event, &questions);
+            let row = narrator.row(event);
             let again = rows.last_mut().filter(|last| {
                 last.reached.is_empty()
                     && (last.kind, &last.node, &last.what, &last.said) == (row.kind, &row.node, &row.what, &row.said)
@@ -143,7 +140,30 @@ fn shorten(rows: &mut Vec<Row>) -> usize {
     before - rows.len()
 }
 
-fn row(scenario: &Scenario, event: &Event, questions: &BTreeMap<&str, &str>) -> Row {
+/// Tells events one after another, each as a row of its own.
+#[derive(Debug, Clone)]
+pub struct Narrator<'a> {
+    scenario: &'a Scenario,
+    /// The rule behind each question.
+    questions: BTreeMap<String, String>,
+}
+
+impl<'a> Narrator<'a> {
+    /// Of a scenario: it has the titles of injects.
+    pub fn new(scenario: &'a Scenario) -> Self {
+        Self { scenario, questions: BTreeMap::new() }
+    }
+
+    /// The row of an event. Events come in their order: a question is named by its rule when it is answered.
+    pub fn row(&mut self, event: &Event) -> Row {
+        if let What::Asked(asked) = &event.what {
+            self.questions.insert(asked.pending.clone(), asked.rule.clone());
+        }
+        row(self.scenario, event, &self.questions)
+    }
+}
+
+fn row(scenario: &Scenario, event: &Event, questions: &BTreeMap<String, String>) -> Row {
     let (kind, what, said) = told(scenario, event, questions);
     let mut concerns: BTreeSet<String> = event.node.iter().map(ToString::to_string).collect();
     concerns.extend(roles(&event.what).into_iter().filter_map(|role| Some(role.split_once('.')?.0.to_owned())));
@@ -175,8 +195,8 @@ fn roles(what: &What) -> Vec<&str> {
 }
 
 /// The kind of an event, what was seen, and what was said with it.
-fn told(scenario: &Scenario, event: &Event, questions: &BTreeMap<&str, &str>) -> (&'static str, String, String) {
-    let rule = |pending: &String| (*questions.get(pending.as_str()).unwrap_or(&pending.as_str())).to_owned();
+fn told(scenario: &Scenario, event: &Event, questions: &BTreeMap<String, String>) -> (&'static str, String, String) {
+    let rule = |pending: &String| questions.get(pending).unwrap_or(pending).clone();
     let inject = |id: &str| scenario.injects.iter().find(|inject| inject.id == id);
     let none = String::new;
     match &event.what {

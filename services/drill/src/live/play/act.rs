@@ -62,6 +62,7 @@ impl Play<'_> {
                 let Some(role) = &inject.to else { return };
                 self.say(format!("TELL {role} ({}): {}", inject.id, inject.say.as_deref().unwrap_or_default()));
                 self.emit(now, None, What::Told { person: role.clone(), inject: inject.id.clone() });
+                self.passed_on.insert(inject.id.clone());
                 self.show(Shown {
                     role: role.clone(),
                     on: Occasion::Message,

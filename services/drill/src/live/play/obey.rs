@@ -44,6 +44,7 @@ impl Play<'_> {
                 controls(&by)?;
                 let index = self.scenario.injects.iter().position(|inject| inject.id == id);
                 let index = index.ok_or_else(|| format!("there is no inject {id}"))?;
+                self.scenario.injects.get(index).map_or(Ok(()), |inject| self.injects.may(inject))?;
                 if self.stand != Stand::Running || self.clock.is_paused() {
                     return Err("the drill stands; resume it first".into());
                 }
@@ -65,8 +66,8 @@ impl Play<'_> {
                 Ok("everything of the exercise is being cancelled".into())
             }
             Command::Ack { by, inject } => {
-                let told = self.scenario.injects.iter().any(|one| one.id == inject && one.to.as_ref() == Some(&by));
-                if !told {
+                let is_for = self.scenario.injects.iter().any(|one| one.id == inject && one.to.as_ref() == Some(&by));
+                if !is_for || !self.passed_on.contains(&inject) {
                     return Err(format!("{by} was not told {inject}; name the inject and the role it was for"));
                 }
                 let about = Subject::Inject(inject.clone());
