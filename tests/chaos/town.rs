@@ -6,6 +6,7 @@ use anyhow::Result;
 use campanile_alert::{Clock as _, Timestamp};
 use campanile_client::Client;
 use campanile_discovery::SystemClock;
+pub(crate) use campanile_tests::process::rounds;
 use campanile_tests::process::{Processes, fires};
 
 use crate::{EDB, FSD, PROGRAM};
@@ -14,11 +15,6 @@ use crate::{EDB, FSD, PROGRAM};
 pub(crate) const SITES: usize = 6_000;
 /// How long positions may take to be equal after the faults are over.
 pub(crate) const HEAL_WITHIN: Duration = Duration::from_secs(30);
-
-/// How many times as long as in continuous integration a test goes on: `CAMPANILE_CHAOS_ROUNDS`, 1 without it.
-pub(crate) fn rounds() -> usize {
-    std::env::var("CAMPANILE_CHAOS_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1).clamp(1, 10_000)
-}
 
 /// Configures fsd and edb with the fire pack; nothing runs yet.
 pub(crate) fn prepare() -> Result<Processes> {

@@ -11,7 +11,7 @@ use campanile_alert::{Alert, Clock as _};
 use campanile_client::{Client, Position, Publish};
 use campanile_discovery::SystemClock;
 use campanile_log::{SqliteStore, Store as _};
-use campanile_tests::process::{Processes, eventually, fires, logs, seed};
+use campanile_tests::process::{Processes, eventually, fires, logs, rounds, seed};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -24,10 +24,12 @@ const FSD: &str = "fsd/node-1";
 const EDB: &str = "edb/node-1";
 const GATEWAY: &str = "isd/gateway-1";
 const PUBLISHERS: usize = 64;
+/// Rounds of three kills; `CAMPANILE_CHAOS_ROUNDS` makes them that many times as many.
 const ROUNDS: usize = 10;
-/// Fires between two kills; three kills a round, so 10,260 in all.
+/// Fires between two kills, so 10,260 in all.
 const STAGE: usize = 342;
-const FIRES: usize = ROUNDS * 3 * STAGE;
+/// Fires between two kills of a longer form: it is about the kills.
+const LONG_STAGE: usize = 30;
 /// How often one publisher tries one fire, at 50 ms or more apart.
 const TRIES_MAX: u32 = 1_000;
 /// Each closure is a commit of its own in a debug build; a busy machine makes some 25 of them a second.
@@ -41,6 +43,8 @@ struct Work {
     /// Fires that may be published now.
     released: Semaphore,
     next: AtomicUsize,
+    /// How many there are in all.
+    fires: usize,
     acknowledged: AtomicUsize,
     failed: AtomicUsize,
 }
@@ -48,9 +52,12 @@ struct Work {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_fires_through_thirty_kills_lose_nothing_double_nothing_and_close_each_school_once() {
     let seed = seed("kill");
+    let times = rounds();
+    let (rounds, stage) = (ROUNDS * times, if times > 1 { LONG_STAGE } else { STAGE });
+    let fires = rounds * 3 * stage;
     let begun = Instant::now();
     let mut processes = Processes::prepare(PROGRAM, None).expect("a federation");
-    let pack = fires::write_pack(processes.dir(), FIRES).expect("a pack");
+    let pack = fires::write_pack(processes.dir(), fires).expect("a pack");
     processes.node(FSD, &[]).expect("fsd");
     processes.node(EDB, &[&pack]).expect("edb");
     processes.gateway(GATEWAY).expect("the gateway");
@@ -62,6 +69,7 @@ async fn ten_thousand_fires_through_thirty_kills_lose_nothing_double_nothing_and
     let work = Arc::new(Work {
         released: Semaphore::new(0),
         next: AtomicUsize::new(0),
+        fires,
         acknowledged: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
     });
@@ -73,13 +81,13 @@ async fn ten_thousand_fires_through_thirty_kills_lose_nothing_double_nothing_and
 
     let (mut kills, mut slowest_start) = (0, Duration::ZERO);
     let mut random = StdRng::seed_from_u64(seed);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let mut victims = [FSD, EDB, GATEWAY];
         victims.shuffle(&mut random);
         for victim in victims {
-            let at = work.acknowledged.load(Ordering::SeqCst) + random.random_range(10..STAGE / 2);
+            let at = work.acknowledged.load(Ordering::SeqCst) + random.random_range(10..stage / 2);
             let (late, down) = (random.random_range(0..20_000), random.random_range(20..500));
-            work.released.add_permits(STAGE);
+            work.released.add_permits(stage);
             let waited = Instant::now();
             while work.acknowledged.load(Ordering::SeqCst) < at {
                 ensure_alive(&mut publishers).await;
@@ -105,18 +113,20 @@ async fn ten_thousand_fires_through_thirty_kills_lose_nothing_double_nothing_and
         }
     }
     let published = begun.elapsed().as_secs_f64();
-    assert_eq!(ledger.len(), FIRES, "seed {seed}");
+    assert_eq!(ledger.len(), fires, "seed {seed}");
 
-    eventually("all members caught up", CATCH_UP_WITHIN, async || caught_up(&processes)).await.expect("caught up");
+    eventually("all members caught up", CATCH_UP_WITHIN, async || caught_up(&processes, fires))
+        .await
+        .expect("caught up");
     let caught_up = begun.elapsed().as_secs_f64();
     for member in [FSD, EDB, GATEWAY] {
         let store = processes.store(member).expect(member);
         compare(&ledger, &store).unwrap_or_else(|error| panic!("{member}, seed {seed}: {error:#}"));
     }
-    closed_once(&processes).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+    closed_once(&processes, fires).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     let repeated = ledger.values().filter(|(_, duplicate)| *duplicate).count();
     eprintln!(
-        "{} acknowledgements in {ROUNDS} rounds with {kills} kills in {published:.1} s, caught up after {caught_up:.1} s, \
+        "{} acknowledgements in {rounds} rounds with {kills} kills in {published:.1} s, caught up after {caught_up:.1} s, \
          compared after {:.1} s; slowest start {:.1} s; {} calls failed and were repeated, {repeated} of them had been stored all the same",
         ledger.len(),
         begun.elapsed().as_secs_f64(),
@@ -138,7 +148,7 @@ async fn publish(client: Client, work: Arc<Work>) -> Result<Ledger> {
     loop {
         // The last permits are taken while all fires are out; who waits then has nothing left to do.
         let permit = loop {
-            if work.next.load(Ordering::SeqCst) >= FIRES {
+            if work.next.load(Ordering::SeqCst) >= work.fires {
                 return Ok(ledger);
             }
             if let Ok(permit) = tokio::time::timeout(Duration::from_millis(100), work.released.acquire()).await {
@@ -173,7 +183,7 @@ async fn until_acknowledged(client: &Client, alert: &Alert, work: &Work) -> Resu
     bail!("{} was not acknowledged after {TRIES_MAX} tries", alert.identifier)
 }
 
-fn caught_up(processes: &Processes) -> Result<()> {
+fn caught_up(processes: &Processes, fires: usize) -> Result<()> {
     let stores = [FSD, EDB, GATEWAY].map(|member| processes.store(member));
     let [fsd, edb, gateway] = stores;
     let (fsd, edb, gateway) = (fsd?, edb?, gateway?);
@@ -185,9 +195,9 @@ fn caught_up(processes: &Processes) -> Result<()> {
     }
     // Other records stand in the log too, so only the full count decides; it is made when it may be reached.
     let records: u64 = edb.epochs(&logs::urgent(EDB)).iter().map(|tail| tail.seq).sum();
-    ensure!(records >= u64::try_from(FIRES)?, "edb has made {records} of {FIRES} closures");
+    ensure!(records >= u64::try_from(fires)?, "edb has made {records} of {fires} closures");
     let closures = logs::alerts(&edb, &logs::urgent(EDB))?.len();
-    ensure!(closures >= FIRES, "edb has made {closures} of {FIRES} closures");
+    ensure!(closures >= fires, "edb has made {closures} of {fires} closures");
     Ok(())
 }
 
@@ -210,7 +220,7 @@ fn compare(ledger: &Ledger, store: &SqliteStore) -> Result<()> {
 }
 
 /// Each fire led to one closure, of its own school, at edb and in the replicas.
-fn closed_once(processes: &Processes) -> Result<()> {
+fn closed_once(processes: &Processes, fires: usize) -> Result<()> {
     let roster = processes.federation().roster()?;
     let roster = campanile_discovery::SignedRoster::verify(&roster, &processes.federation().root()?, None, true)?;
     for member in [EDB, FSD, GATEWAY] {
@@ -238,7 +248,7 @@ fn closed_once(processes: &Processes) -> Result<()> {
                 closure.sites()
             );
         }
-        ensure!(closed.len() == FIRES, "{member}: {} of {FIRES} fires closed their school", closed.len());
+        ensure!(closed.len() == fires, "{member}: {} of {fires} fires closed their school", closed.len());
         eprintln!("{member}: {records} records verified, {} closures", closures.len());
     }
     Ok(())

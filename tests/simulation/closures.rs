@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use campanile_alert::{Alert, MessageType, World};
 use campanile_bus::record::{self, Body, Content, Header};
 use campanile_log::memory::MemoryStore;
-use campanile_log::{Standing, Store as _};
+use campanile_log::{Hash, Standing, Store as _};
 
 use crate::workload::FIRE_RULE;
 
@@ -20,6 +20,8 @@ const LEVEL_MIN: u32 = 3;
 struct Held {
     header: Header,
     body: Body,
+    /// It is edb's own, and has come back from a peer.
+    is_back: bool,
 }
 
 impl Held {
@@ -41,14 +43,15 @@ impl Held {
     }
 }
 
-fn held(store: &MemoryStore) -> Vec<Held> {
+fn held(store: &MemoryStore, back: &BTreeSet<(u64, Hash)>) -> Vec<Held> {
     let entries = store.arrivals(0, usize::MAX, usize::MAX).unwrap().into_iter();
     let counted = entries.filter(|entry| entry.standing == Standing::Counted);
     counted
         .filter_map(|entry| {
             let header = record::open_header(&entry.header).ok()?;
             let body = record::open_body(&header, entry.body.as_ref()?).ok()?;
-            Some(Held { header, body })
+            let is_back = back.contains(&(entry.arrival, entry.position.hash));
+            Some(Held { header, body, is_back })
         })
         .collect()
 }
@@ -56,7 +59,7 @@ fn held(store: &MemoryStore) -> Vec<Held> {
 /// How many closures edb has issued.
 pub(crate) fn count(store: &MemoryStore) -> usize {
     let is_first = |held: &&Held| held.alert().is_some_and(|alert| alert.msg_type == MessageType::Alert);
-    held(store).iter().filter(|held| held.is_closure()).filter(is_first).count()
+    held(store, &BTreeSet::new()).iter().filter(|held| held.is_closure()).filter(is_first).count()
 }
 
 /// A site in a world.
@@ -75,12 +78,20 @@ struct Expected {
     roots: BTreeMap<String, String>,
     signers: BTreeSet<String>,
     paused: bool,
+    /// What rules of edb had issued comes back, and no tick has said yet that all is here: no rule acts until then, and
+    /// what burns out meanwhile closes nothing.
+    recovering: bool,
 }
 
 impl Expected {
     fn take(&mut self, held: &Held, sites: &[(String, f64, f64)]) {
         let own = held.header.origin.department().as_str() == "edb";
         match &held.body.content {
+            Content::Alert { .. } if own => self.recovering |= held.is_back && held.body.rule.is_some(),
+            Content::Tick(_) if own => {
+                self.recovering = false;
+                self.act();
+            }
             Content::Envelope(envelope) if own => {
                 self.signers.insert(envelope.person.clone());
             }
@@ -107,7 +118,7 @@ impl Expected {
 
     /// The rule acts on what burns, where it may act at once.
     fn act(&mut self) {
-        if !self.paused && self.signers.len() >= 2 {
+        if !self.paused && !self.recovering && self.signers.len() >= 2 {
             self.must.extend(self.fires.values().flatten().cloned());
         }
     }
@@ -115,9 +126,9 @@ impl Expected {
 
 /// What is wrong with edb's closures, after everything has come to it and its rules are done.
 ///
-/// `in_force` are the closures that its rules know of.
-pub(crate) fn judge(store: &MemoryStore, in_force: &BTreeSet<Target>) -> Vec<String> {
-    let all = held(store);
+/// `in_force` are the closures that its rules know of, `back` the arrivals of its own records that came from peers.
+pub(crate) fn judge(store: &MemoryStore, in_force: &BTreeSet<Target>, back: &BTreeSet<(u64, Hash)>) -> Vec<String> {
+    let all = held(store, back);
     let sites = sites();
     let mut expected = Expected::default();
     for held in &all {

@@ -231,11 +231,8 @@ impl Faults {
                 self.undos.push((run.now_ms + 1_000, Undo::EndKey(at, generation)));
             }
             Undo::EndKey(at, generation) => {
-                let (name, governance) = (run.name(at), Arc::clone(&run.shared.governance));
-                let mut governance = governance.lock();
-                run.note(format_args!("the old key of {name} ends"));
-                governance.end_key(&name, live_key(&name, generation).id(), &run.nodes[at].disk.lock());
-                run.nodes[at].hand_over(&governance.roster());
+                run.note(format_args!("the old key of {} ends", run.name(at)));
+                run.end_key(at, generation);
             }
             Undo::Restart(at) => run.restart(at),
             Undo::Repair(a, b) => {

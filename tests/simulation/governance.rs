@@ -9,7 +9,7 @@ use std::sync::Arc;
 use campanile_alert::DepartmentId;
 use campanile_discovery::keys::{KeyId, SigningKey};
 use campanile_discovery::roster::{Draft, KeyEnd, KeyUse, Lane as KeyLane, OriginKey, Right, SignedRoster};
-use campanile_log::memory::{Disk, MemoryStore};
+use campanile_log::memory::MemoryStore;
 use campanile_log::{Lane, LogId, Store as _};
 
 use crate::federation::{Setting, origin};
@@ -98,14 +98,14 @@ impl Governance {
         self.next(|draft| draft.add_key(&origin(id), listed).unwrap());
     }
 
-    /// A department's live key ends where its own logs end now.
-    pub(crate) fn end_key(&mut self, id: &str, key: KeyId, disk: &Disk) {
-        let store = MemoryStore::look(disk);
+    /// A department's live key ends where its logs end now, with whoever holds most of them: its own disk may be lost.
+    pub(crate) fn end_key(&mut self, id: &str, key: KeyId, held: &[MemoryStore]) {
         let own = origin(id);
         let ends = [(Lane::Urgent, KeyLane::Urgent), (Lane::Routine, KeyLane::Routine)].into_iter();
         let ends = ends.filter_map(|(lane, key_lane)| {
-            let tail = store.tail(&LogId::new(own.to_string(), lane))?;
-            Some(KeyEnd { lane: key_lane, epoch: tail.epoch, seq: tail.seq })
+            let log = LogId::new(own.to_string(), lane);
+            let (epoch, seq) = held.iter().filter_map(|store| store.tail(&log)).map(|tail| tail.place()).max()?;
+            Some(KeyEnd { lane: key_lane, epoch, seq })
         });
         let mut ends: Vec<KeyEnd> = ends.collect();
         if ends.is_empty() {

@@ -45,6 +45,8 @@ struct Books {
     bereft: BTreeMap<String, usize>,
     /// What others held when a disk was lost: it must come back.
     owed: BTreeMap<String, BTreeSet<(LogId, Position)>>,
+    /// The arrivals at each node of records of its own that came back from a peer.
+    back: BTreeMap<String, BTreeSet<(u64, Hash)>>,
     faults: Vec<String>,
 }
 
@@ -113,6 +115,11 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// The arrivals at a node of records of its own that came back from a peer.
+    pub(crate) fn back(&self, node: &str) -> BTreeSet<(u64, Hash)> {
+        self.books.lock().back.get(node).cloned().unwrap_or_default()
     }
 
     pub(crate) fn is_bereft(&self, department: &str) -> bool {
@@ -236,6 +243,9 @@ impl Books {
         let mut faults = Vec::new();
         match self.born.get(&place) {
             Some(born) => {
+                if own {
+                    self.back.entry(node.into()).or_default().insert((entry.arrival, position.hash));
+                }
                 if born.header != entry.header && lies.is_branch(log, position.place(), &entry.header) {
                     // Nobody can tell which of two records with a good signature came first.
                 } else if born.header != entry.header {

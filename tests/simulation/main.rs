@@ -207,6 +207,24 @@ fn t1_a_pause_that_could_not_be_sent_does_not_follow_the_resume() {
 }
 
 #[test]
+fn d1_what_a_key_has_signed_counts_though_the_key_ends_while_the_disk_is_lost() {
+    let faults = run::scenarios::end_a_key_while_the_disk_is_lost();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn s1_a_fire_is_sealed_under_the_roster_by_which_it_was_let_in() {
+    let faults = run::scenarios::withdraw_a_right_before_the_seal();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn t1_a_fire_that_burnt_out_before_the_past_was_here_closes_nothing() {
+    let faults = run::scenarios::burn_out_while_the_past_comes_back();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn r1_a_node_is_found_that_signs_with_a_key_which_others_hear_of_later() {
     let faults = run::scenarios::learn_of_a_key_after_what_it_signed();
     assert!(faults.is_empty(), "{faults:#?}");

@@ -83,11 +83,12 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let mut next_ms = 1_000;
     while run.now_ms < FAULTS_MS && run.is_sound() {
         if run.now_ms >= next_ms {
-            let now = run.nodes[0].clock.now();
+            // A client goes by the clock of its own department.
+            let clocks: Vec<_> = run.nodes.iter().map(|node| node.clock.now()).collect();
             if run.chance.random_ratio(1, 16) {
-                run.cancel_a_closure(now);
+                run.cancel_a_closure(clocks[1]);
             } else {
-                run.work.next(&mut run.chance, now, run.now_ms, run.nodes.len());
+                run.work.next(&mut run.chance, &clocks, run.now_ms);
             }
             next_ms = run.now_ms + run.chance.random_range(100..900);
         }
@@ -380,6 +381,14 @@ impl Run {
         self.shared.ledger.write_off(&self.nodes);
     }
 
+    /// Governance ends a key of a department, and hands that to it.
+    pub(crate) fn end_key(&self, at: usize, generation: u32) {
+        let held: Vec<_> = self.nodes.iter().map(|node| node.look()).collect();
+        let (name, mut governance) = (self.name(at), self.shared.governance.lock());
+        governance.end_key(&name, crate::federation::live_key(&name, generation).id(), &held);
+        self.nodes[at].hand_over(&governance.roster());
+    }
+
     pub(crate) fn restart(&mut self, at: usize) {
         self.note(format_args!("start of {}", self.nodes[at].department));
         self.silently(at, |sim, name| sim.bounce(name));
@@ -513,7 +522,8 @@ impl Run {
         let rules = self.nodes[1].rules();
         let live = rules.map(|rules| rules.lock().engine.live()).unwrap_or_default();
         let in_force = live.into_iter().map(|live| (live.effect.world, live.effect.target)).collect();
-        for fault in closures::judge(&self.nodes[1].look(), &in_force) {
+        let back = ledger.back(&self.nodes[1].department);
+        for fault in closures::judge(&self.nodes[1].look(), &in_force, &back) {
             ledger.fault(fault);
         }
     }

@@ -85,15 +85,16 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// Adds what a client thinks of next, of one of the first `departments`.
-    pub(crate) fn next(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, departments: usize) {
+    pub(crate) fn next(&mut self, chance: &mut StdRng, clocks: &[Timestamp], now_ms: u64) {
+        let now = clocks[0];
         match chance.random_range(0..100) {
             0..40 => self.fire(chance, now, now_ms),
             40..56 => self.amend(chance, now, now_ms, "Update"),
             56..63 => self.amend(chance, now, now_ms, "Cancel"),
             63..76 => self.repeat(chance, now_ms),
             76..83 => self.contradict(chance, now_ms),
-            83..88 => self.usurp(chance, now, now_ms),
-            88..93 if departments > 3 => self.report_elsewhere(chance, now, now_ms, departments),
+            83..88 => self.usurp(chance, clocks[2], now_ms),
+            88..93 if clocks.len() > 3 => self.report_elsewhere(chance, clocks, now_ms),
             _ => self.pause(now_ms, !self.paused),
         }
     }
@@ -114,9 +115,10 @@ impl Workload {
     }
 
     /// Another department that has the right reports a fire; no rule looks at it.
-    fn report_elsewhere(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, departments: usize) {
+    fn report_elsewhere(&mut self, chance: &mut StdRng, clocks: &[Timestamp], now_ms: u64) {
         self.count += 1;
-        let department = chance.random_range(3..departments);
+        let department = chance.random_range(3..clocks.len());
+        let now = clocks[department];
         let sender = format!("{}@campanile.test", DEPARTMENTS[department]);
         let fire = Fire { sender, ..Fire::new(format!("elsewhere-{}", self.count), now, PLACES[0]) };
         let name = format!("{} of {}", fire.identifier, DEPARTMENTS[department]);
@@ -165,12 +167,21 @@ impl Workload {
     }
 
     /// Adds a fire beside schools in an exercise of its own.
-    pub(crate) fn report_drill(&mut self, identifier: &str, exercise: &str, now: Timestamp, now_ms: u64) {
+    pub(crate) fn report_drill(&mut self, identifier: &str, exercise: &str, now: Timestamp, now_ms: u64) -> Fire {
         let mut fire = Fire::new(identifier, now, PLACES[0]);
         (fire.level, fire.status, fire.note) = (Some(3), Some("Exercise"), Some(exercise.into()));
         let exercise = Some(ExerciseId::try_new(exercise).unwrap());
         let wish = Wish::Publish { alert: Arc::new(fire.alert().unwrap()), exercise };
         self.intents.push(Intent::new(0, wish, identifier.into(), now_ms));
+        fire
+    }
+
+    /// Ends a fire of drill-1.
+    pub(crate) fn put_out(&mut self, fire: &Fire, now: Timestamp, now_ms: u64) {
+        let identifier = format!("{}-is-out", fire.identifier);
+        let (msg_type, references) = ("Cancel", vec![fire.id()]);
+        let out = Fire { identifier: identifier.clone(), msg_type, references, sent: now, ..fire.clone() };
+        self.intents.push(Intent::new(0, wish(&out), identifier, now_ms));
     }
 
     fn amend(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64, kind: &'static str) {

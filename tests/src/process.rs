@@ -457,6 +457,12 @@ pub fn seed(test: &str) -> u64 {
     seed
 }
 
+/// How many times as long as in continuous integration a test goes on: `CAMPANILE_CHAOS_ROUNDS`, 1 without it, at most
+/// 10,000.
+pub fn rounds() -> usize {
+    std::env::var("CAMPANILE_CHAOS_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1).clamp(1, 10_000)
+}
+
 /// Looks again and again until the answer is there or the time is up; the last reason is told.
 ///
 /// # Errors

@@ -331,7 +331,7 @@ impl Bus {
             }
             return Err(refusal.into());
         }
-        Ok(self.0.pipeline.publish(draft, identity).await?)
+        Ok(self.0.pipeline.publish(draft, identity, Some(roster.number)).await?)
     }
 
     /// Writes a record that is no alert into our own log.
@@ -340,13 +340,13 @@ impl Bus {
     /// [`PublishError`]; nothing was stored then.
     pub async fn record(&self, draft: Draft) -> Result<Published, PublishError> {
         self.ready().await?;
-        self.0.pipeline.publish(draft, None).await
+        self.0.pipeline.publish(draft, None, None).await
     }
 
     /// Writes drafts in their order, and gives back those that could not be written, the first of them first.
     async fn write(&self, mut drafts: Vec<Draft>) -> Vec<Draft> {
         while let Some(draft) = drafts.first() {
-            if let Err(error) = self.0.pipeline.publish(draft.clone(), None).await {
+            if let Err(error) = self.0.pipeline.publish(draft.clone(), None, None).await {
                 warn!(%error, "What the rules want written at the start is put off");
                 break;
             }

@@ -99,6 +99,9 @@ pub enum PublishError {
          it with --begin-anew if it has no past"
     )]
     NoPast,
+    /// Another roster came into force while it waited, and may not give what the one before gave. May be tried again.
+    #[error("another roster came into force while the message waited; publish again")]
+    RosterChanged,
     /// The record would be larger than 1 MiB.
     #[error("the record would have {0} bytes; at most 1 MiB is taken")]
     TooLarge(usize),
@@ -107,7 +110,7 @@ pub enum PublishError {
 impl PublishError {
     /// True when the same publish may be tried again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full | Self::Overloaded | Self::Failed | Self::NoPast)
+        matches!(self, Self::Full | Self::Overloaded | Self::Failed | Self::NoPast | Self::RosterChanged)
     }
 }
 
@@ -165,6 +168,7 @@ enum Work {
     Publish {
         draft: Box<Draft>,
         identity: Option<(Key, Hash)>,
+        judged: Option<u64>,
         reply: oneshot::Sender<Result<Published, PublishError>>,
     },
     Replica {
@@ -303,11 +307,17 @@ impl std::fmt::Debug for Handle {
 impl Handle {
     /// Publishes a draft and waits until it is on the disk.
     ///
-    /// `identity` is the idempotency key and the hash of the content; absent for records that are never repeated.
+    /// `identity` is the idempotency key and the hash of the content; absent for records that are never repeated. `judged`
+    /// is the roster by which it was found to be within our rights; absent for what is not judged.
     ///
     /// # Errors
     /// [`PublishError`]; nothing was stored then.
-    pub async fn publish(&self, draft: Draft, identity: Option<(Key, Hash)>) -> Result<Published, PublishError> {
+    pub async fn publish(
+        &self,
+        draft: Draft,
+        identity: Option<(Key, Hash)>,
+        judged: Option<u64>,
+    ) -> Result<Published, PublishError> {
         let (reply, answer) = oneshot::channel();
         let urgent = match draft.lane() {
             Lane::Urgent => true,
@@ -317,7 +327,7 @@ impl Handle {
         };
         // The reporter paces itself; nobody else waits for a report.
         let haste = if draft.body.content.kind() == Kind::DeliveryReport { Haste::Soon } else { Haste::Now };
-        let work = Work::Publish { draft: Box::new(draft), identity, reply };
+        let work = Work::Publish { draft: Box::new(draft), identity, judged, reply };
         self.enqueue(work, urgent, haste).await.map_err(|()| PublishError::Failed)?;
         // A commit that failed for want of space drops the answers of what it had not come to.
         let failed = || if *self.shared.failed.borrow() { PublishError::Failed } else { PublishError::Full };

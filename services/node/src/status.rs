@@ -106,6 +106,7 @@ pub fn publish(error: PublishError) -> Status {
         PublishError::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
         PublishError::Failed => (Code::Unavailable, "STORE_FAILED"),
         PublishError::NoPast => (Code::Unavailable, "NO_PAST"),
+        PublishError::RosterChanged => (Code::Unavailable, "ROSTER_CHANGED"),
         PublishError::TooLarge(_) => (Code::InvalidArgument, "TOO_LARGE"),
     };
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);

@@ -255,8 +255,7 @@ fn change_a_key_beside_the_others(told: &[usize]) -> Vec<String> {
     run.nodes[FSD].hand_over(&governance.lock().roster());
     run.nodes[FSD].change_key();
     run.until(2_000);
-    governance.lock().end_key("fsd", live_key("fsd", 0).id(), &run.nodes[FSD].disk.lock());
-    run.nodes[FSD].hand_over(&governance.lock().roster());
+    run.end_key(FSD, 0);
     run.report("after");
     run.until(3_000);
     [EDB, HAD].into_iter().for_each(|at| run.restart(at));
@@ -311,5 +310,81 @@ pub(crate) fn resume_before_the_pause_was_sent() -> Vec<String> {
     run.restart(EDB);
     run.until(4_000);
     run.report("after");
+    run.end()
+}
+
+/// The old key of fsd ends while its disk is lost: what others hold of it comes back and counts.
+pub(crate) fn end_a_key_while_the_disk_is_lost() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    run.report("before");
+    let governance = std::sync::Arc::clone(&run.shared.governance);
+    governance.lock().add_key("fsd", &live_key("fsd", 1));
+    run.nodes[FSD].hand_over(&governance.lock().roster());
+    run.until(3_000);
+    run.crash(FSD);
+    run.replace_disk(FSD, Disk::default());
+    run.nodes[FSD].change_key();
+    run.end_key(FSD, 0);
+    run.restart(FSD);
+    run.until(14_000);
+    let held = run.nodes[FSD].look().read(&log(), None, usize::MAX, usize::MAX).unwrap();
+    let counts = held.first().is_some_and(|entry| entry.standing == campanile_log::Standing::Counted);
+    run.expect(counts, || "what came back to fsd does not count".into());
+    run.end()
+}
+
+/// The right of fsd is withdrawn while a fire waits for the disk that it let in: what is acknowledged counts.
+pub(crate) fn withdraw_a_right_before_the_seal() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    let governance = std::sync::Arc::clone(&run.shared.governance);
+    let mut waits = false;
+    for n in 0..200 {
+        let before = run.nodes[FSD].look().tail(&log());
+        run.report(&format!("fire-{n}"));
+        run.step();
+        waits = run.nodes[FSD].look().tail(&log()) == before;
+        if waits {
+            break;
+        }
+        let at_ms = run.now_ms + 200;
+        run.until(at_ms);
+    }
+    run.expect(waits, || "no fire waited for the disk, so this proves nothing".into());
+    governance.lock().withdraw_or_return("fsd");
+    run.nodes[FSD].hand_over(&governance.lock().roster());
+    let at_ms = run.now_ms + 3_000;
+    run.until(at_ms);
+    for at in [EDB, HAD] {
+        let held = run.nodes[at].look().read(&log(), None, usize::MAX, usize::MAX).unwrap();
+        let all = held.iter().all(|entry| entry.standing == campanile_log::Standing::Counted);
+        run.expect(all, || format!("{} does not count what fsd acknowledged", run.nodes[at].department));
+    }
+    run.end()
+}
+
+/// A fire begins and ends while edb is away, and edb hears of both while what its rules had issued comes back.
+pub(crate) fn burn_out_while_the_past_comes_back() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.has_envelope = true;
+    run.until(1_000);
+    let backup = run.nodes[EDB].disk.lock().copy();
+    run.report("before");
+    run.until(3_000);
+    let closed = crate::closures::count(&run.nodes[EDB].look());
+    run.expect(closed > 0, || "nothing was closed, so nothing comes back and this proves nothing".into());
+    run.crash(EDB);
+    run.replace_disk(EDB, backup);
+    let (now, now_ms) = (run.nodes[FSD].clock.now(), run.now_ms);
+    let fire = run.work.report_drill("brief", "drill-1", now, now_ms);
+    run.until(4_000);
+    let (now, now_ms) = (run.nodes[FSD].clock.now(), run.now_ms);
+    run.work.put_out(&fire, now, now_ms);
+    run.until(5_000);
+    run.restart(EDB);
+    run.until(8_000);
+    let after = crate::closures::count(&run.nodes[EDB].look());
+    run.expect(after == closed, || format!("edb has closed {after} sites and not {closed}, so this proves nothing"));
     run.end()
 }

@@ -29,8 +29,8 @@ pub(super) struct Turn<'c, 'b> {
 impl Turn<'_, '_> {
     pub(super) fn work(&mut self, work: Work, answers: &mut Vec<Answer>) -> Result<(), campanile_log::Error> {
         match work {
-            Work::Publish { draft, identity, reply } => {
-                let result = self.publish(*draft, identity)?;
+            Work::Publish { draft, identity, judged, reply } => {
+                let result = self.publish(*draft, identity, judged)?;
                 if crate::mutant("acknowledge-before-fsync") {
                     drop(reply.send(result));
                     return Ok(());
@@ -66,20 +66,25 @@ impl Turn<'_, '_> {
         &mut self,
         mut draft: Draft,
         identity: Option<(Key, Hash)>,
+        judged: Option<u64>,
     ) -> Result<Result<Published, PublishError>, campanile_log::Error> {
+        let roster = self.committer.parts.roster.current();
+        if judged.is_some_and(|judged| judged != roster.number) {
+            // Receivers judge by the roster that the record names: it has to be the one by which it was let in.
+            return Ok(Err(PublishError::RosterChanged));
+        }
         if let Content::Alert { alert, .. } = &draft.body.content {
             let current = self.committer.current.lock();
             let world = World::of(draft.status, draft.exercise.as_ref());
             if let Ok(world) = world {
                 let department = self.committer.parts.origin.department().clone();
-                let roster = self.committer.parts.roster.current();
                 if let Err(owner) = count::owns_references(&current, &roster, &department, &world, alert) {
                     return Ok(Err(owner));
                 }
             }
         }
         self.inherit_urgency(&mut draft);
-        match self.append(&draft, identity, Timestamp::UNIX_EPOCH)? {
+        match self.append(&draft, identity, roster.number, Timestamp::UNIX_EPOCH)? {
             Some(Appended::New(entry)) => {
                 let arrival = self.arrivals.last().cloned();
                 let published = Published {
@@ -119,11 +124,12 @@ impl Turn<'_, '_> {
         draft.urgent = alert.referenced().iter().any(|id| current.is_urgent(department, &world, id));
     }
 
-    /// Seals and appends one of our own records, with our time or `not_before`. `None` when it would be too large.
+    /// Seals and appends one of our own records under a roster, with our time or `not_before`. `None` when it would be too large.
     fn append(
         &mut self,
         draft: &Draft,
         identity: Option<(Key, Hash)>,
+        roster: u64,
         not_before: Timestamp,
     ) -> Result<Option<Appended>, campanile_log::Error> {
         let parts = &self.committer.parts;
@@ -136,7 +142,7 @@ impl Turn<'_, '_> {
         let seal = Seal {
             federation: &parts.federation,
             origin: &parts.origin,
-            roster: parts.roster.current().number,
+            roster,
             time: now,
             key: if lane == campanile_log::Lane::Exercise { &keys.exercise } else { &keys.live },
             salt,
@@ -263,6 +269,7 @@ impl Turn<'_, '_> {
             if derived.drafts.len() > DERIVED_MAX {
                 error!(limit = DERIVED_MAX, "One record led to too many effects; the rest are dropped");
             }
+            let roster = self.committer.parts.roster.current().number;
             for mut draft in derived.drafts.into_iter().take(DERIVED_MAX) {
                 self.inherit_urgency(&mut draft);
                 let identity = identity_of(self.committer.parts.origin.department(), &draft);
@@ -272,7 +279,7 @@ impl Turn<'_, '_> {
                     Content::Alert { alert, .. } => alert.sent.instant(),
                     _ => Timestamp::UNIX_EPOCH,
                 };
-                if let Some(Appended::New(_)) = self.append(&draft, identity, sent)?
+                if let Some(Appended::New(_)) = self.append(&draft, identity, roster, sent)?
                     && let Some(effect) = self.arrivals.last().cloned()
                 {
                     if draft.body.content.kind() == Kind::Alert {

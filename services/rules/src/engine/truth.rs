@@ -316,6 +316,20 @@ impl Engine {
         self.state.suppressed.get(effect).is_some_and(|row| row.lineages.contains(&candidate.lineage))
     }
 
+    /// Cancels what the rule has said beyond the messages that an officer's Cancel names. A Cancel is stored before it is
+    /// weighed, so what followed from earlier records may stand behind it, and would hold with nobody to end it.
+    fn withdraw_unseen(&mut self, key: &EffectKey, cancel: &Alert, step: &mut Step) {
+        let Some(effect) = self.state.effects.get(key) else { return };
+        let last = effect.messages.last().filter(|(_, expires)| *expires > step.time);
+        let is_unseen = last.is_some_and(|(id, _)| !cancel.referenced().contains(id));
+        // Messages of it that are coming back are weighed together, when all of them are here.
+        if !is_unseen || self.state.returned.get(key).is_some() {
+            return;
+        }
+        let Some(active) = self.rules.get(&key.rule).cloned() else { return };
+        self.publish(&active, key, MessageType::Cancel, step);
+    }
+
     /// What a person of our own department published about an effect of ours.
     pub(super) fn officer(&mut self, input: &Input<'_>, alert: &Alert, step: &mut Step) {
         let about = alert.referenced().iter().filter_map(|id| self.messages.get(id));
@@ -333,6 +347,7 @@ impl Engine {
                         format!("人員已取消 {}，須有新原因才會再發出", key.target),
                     );
                     step.note(&key.rule, &key.world, Verdict::Ended, why);
+                    self.withdraw_unseen(&key, alert, step);
                     self.end_against_causes(&key, step);
                 }
                 // An officer's own wording replaces ours; what we publish later must refer to it too.

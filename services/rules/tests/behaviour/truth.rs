@@ -213,6 +213,21 @@ fn an_officers_cancel_wins_until_a_new_cause_comes() {
 }
 
 #[test]
+fn what_was_said_beyond_the_message_that_an_officer_cancels_is_cancelled_too() {
+    let mut desk = Desk::signed();
+    let known = desk.fire("f1", 3).effects[0].alert.id();
+    desk.wait(5);
+    // Decided before the officer's word is weighed, whichever of the two is stored first.
+    let joined = desk.fire("f2", 3).effects.into_iter().find(|effect| effect.key.target == A).unwrap();
+    let ended = desk.cancel("edb", &[known]);
+    assert_eq!(desk.sent(A), [Alert, Update, Cancel]);
+    assert!(ended.effects[0].alert.referenced().contains(&joined.alert.id()));
+    assert_eq!(desk.live(), [B]);
+    desk.alert("edb", &ended.effects[0].alert);
+    assert_eq!((desk.live(), desk.sent(A).len()), (vec![B.to_owned()], 3), "its own word changes nothing");
+}
+
+#[test]
 fn the_engines_own_messages_coming_back_change_nothing() {
     let mut desk = Desk::signed();
     let issued = desk.fire("f1", 3);
