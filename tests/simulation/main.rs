@@ -225,6 +225,12 @@ fn t1_a_fire_that_burnt_out_before_the_past_was_here_closes_nothing() {
 }
 
 #[test]
+fn l1_what_a_holder_comes_to_hold_after_it_has_told_all_comes_back() {
+    let faults = run::scenarios::come_to_hold_more_after_telling();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn r1_a_node_is_found_that_signs_with_a_key_which_others_hear_of_later() {
     let faults = run::scenarios::learn_of_a_key_after_what_it_signed();
     assert!(faults.is_empty(), "{faults:#?}");

@@ -226,9 +226,10 @@ impl Run {
             return;
         }
         let Some(rules) = self.nodes[1].rules() else { return };
-        if self.has_envelope && !self.is_signed {
+        // A node that died in its first commit has no rule in force yet.
+        let digest = rules.lock().engine.rule(FIRE_RULE).map(|rule| rule.digest);
+        if let Some(digest) = digest.filter(|_| self.has_envelope && !self.is_signed) {
             self.is_signed = true;
-            let digest = rules.lock().engine.rule(FIRE_RULE).unwrap().digest;
             self.work.sign_envelope(digest, crate::federation::start(), self.now_ms);
         }
         let pending = rules.lock().engine.pending();

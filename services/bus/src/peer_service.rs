@@ -266,6 +266,9 @@ impl Pull {
     }
 
     async fn serve(&mut self, theirs: Vec<Position>, mut requests: Streaming<wire::PullRequest>) -> Result<(), Ended> {
+        if older::is_ahead(self.peers.store.as_ref(), &self.log, &theirs) {
+            self.peers.pullers.note_ahead(&self.log, &self.caller.origin);
+        }
         self.compare(theirs).await?;
         let mut tail = self.peers.tails.watch(&self.log);
         let mut roster = self.peers.roster.subscribe();

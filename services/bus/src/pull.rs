@@ -8,11 +8,11 @@
 //!
 //! Our own durable tail is the position, so it cannot run ahead of the disk. Judging goes on while earlier records are
 //! on their way to the disk; credit goes back only for what is durable. A holder whose records are refused is left for
-//! the next one. Our own logs are pulled as well, from each peer until it has told all that it holds: what a lost or
-//! restored disk had comes back.
+//! the next one. Our own logs are pulled as well, from each peer until it has told all that it holds, and again when it is
+//! seen to hold more: what a lost or restored disk had comes back.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, hash_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use campanile_proto::bus::v1::peer_service_client::PeerServiceClient;
 use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
@@ -86,6 +87,8 @@ pub struct Pullers {
     /// Which holders have answered for which log since the start: true when one has told all that it holds, and all is
     /// durable here; false when it could not be asked so far.
     answers: watch::Sender<BTreeMap<(LogId, OriginId), bool>>,
+    /// Holders that were seen to have more of one of our own logs than is here, and were not asked for it since.
+    ahead: watch::Sender<BTreeSet<(LogId, OriginId)>>,
 }
 
 impl std::fmt::Debug for Pullers {
@@ -130,7 +133,16 @@ impl Pullers {
             wake: Mutex::default(),
             running: Mutex::default(),
             answers: watch::Sender::default(),
+            ahead: watch::Sender::default(),
         })
+    }
+
+    /// A holder has more of a log than is here: if the log is our own, the holder is asked for it again.
+    pub(crate) fn note_ahead(&self, log: &LogId, holder: &OriginId) {
+        // Only our own logs are asked of each holder, so that this is bounded by the roster.
+        if self.running.lock().contains_key(&(log.clone(), Some(holder.clone()))) {
+            self.ahead.send_if_modified(|ahead| ahead.insert((log.clone(), holder.clone())));
+        }
     }
 
     /// Starts what is missing for the origins of the roster and ends what left it.
@@ -357,22 +369,29 @@ impl Task {
         }
     }
 
-    /// Asks one holder for our own log until it has told all that it holds.
+    /// Asks one holder for our own log until it has told all that it holds, and again when it is seen to hold more: what
+    /// it tells is what was on its disk at that moment, and a record of our former life may come to it later.
     ///
-    /// A department that is away is not waited for; it is asked again until it has answered once.
+    /// A department that is away is not waited for; it is asked again until it has answered.
     async fn recover(self, holder: OriginId, asked: Arc<Semaphore>) {
         let mut pause = BACK_OFF_FIRST;
+        let (mut ahead, key) = (self.pullers.ahead.subscribe(), (self.log.clone(), holder.clone()));
         loop {
             if self.pullers.addresses(&holder).is_empty() {
                 self.wait(BACK_OFF_MAX).await;
                 continue;
             }
+            // What it was seen to hold until now is asked for now.
+            self.pullers.ahead.send_if_modified(|ahead| ahead.remove(&key));
             let end = match asked.acquire().await {
                 Ok(_permit) => self.stream(&holder).await,
                 Err(_) => return,
             };
             if matches!(end, End::Recovered) {
-                return;
+                pause = BACK_OFF_FIRST;
+                // The sender lives as long as the pullers. What is read holds a lock, so it is let go at once.
+                drop(ahead.wait_for(|ahead| ahead.contains(&key)).await);
+                continue;
             }
             if self.has_failed(Some(&holder), end) {
                 self.wait(pause).await;
@@ -487,6 +506,7 @@ impl Task {
             return_at: None,
             told: None,
             handed_on: 0,
+            handing: JoinSet::new(),
         }
         .run(messages)
         .await;

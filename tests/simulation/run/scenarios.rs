@@ -388,3 +388,35 @@ pub(crate) fn burn_out_while_the_past_comes_back() -> Vec<String> {
     run.expect(after == closed, || format!("edb has closed {after} sites and not {closed}, so this proves nothing"));
     run.end()
 }
+
+/// What fsd lost reaches edb only after edb has told fsd all that it held; had, which gave it to edb, loses it then.
+pub(crate) fn come_to_hold_more_after_telling() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    run.report("before");
+    run.until(2_000);
+    let backup = run.nodes[FSD].disk.lock().copy();
+    run.set_link(FSD, EDB, Connection::Cut);
+    run.set_link(EDB, HAD, Connection::Cut);
+    run.report("lost");
+    run.until(3_000);
+    let held = [EDB, HAD].map(|at| run.nodes[at].look().tail(&log()).map(|tail| tail.seq));
+    run.expect(held == [Some(1), Some(2)], || format!("edb and had hold {held:?}, had alone was to have the second"));
+    run.crash(FSD);
+    run.replace_disk(FSD, backup);
+    run.set_link(FSD, HAD, Connection::Cut);
+    run.set_link(FSD, EDB, Connection::Good);
+    run.restart(FSD);
+    run.until(8_000);
+    run.set_link(FSD, EDB, Connection::Cut);
+    run.set_link(EDB, HAD, Connection::Good);
+    run.until(25_000);
+    let held = run.nodes[EDB].look().tail(&log()).map(|tail| tail.seq);
+    run.expect(held == Some(2), || format!("edb holds {held:?} and not the second, so this proves nothing"));
+    run.crash(HAD);
+    run.replace_disk(HAD, Disk::default());
+    run.set_link(FSD, EDB, Connection::Good);
+    run.set_link(FSD, HAD, Connection::Good);
+    run.restart(HAD);
+    run.end()
+}

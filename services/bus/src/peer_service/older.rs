@@ -19,6 +19,12 @@ use campanile_log::{Entry, Error, LogId, Position, Store};
 /// How many older epochs a receiver tells of.
 pub const OLDER_MAX: usize = 1_024;
 
+/// True when the receiver has come further in an epoch than is held here.
+pub(super) fn is_ahead(store: &dyn Store, log: &LogId, theirs: &[Position]) -> bool {
+    let tails: BTreeMap<u64, u64> = store.epochs(log).into_iter().map(|tail| tail.place()).collect();
+    theirs.iter().any(|held| tails.get(&held.epoch).is_none_or(|seq| *seq < held.seq))
+}
+
 /// How far the receiver of a stream has come.
 #[derive(Debug, Default)]
 pub(super) struct Sent {

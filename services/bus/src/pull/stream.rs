@@ -13,6 +13,7 @@ use futures::stream::FuturesOrdered;
 use futures::{FutureExt as _, StreamExt as _};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -70,6 +71,8 @@ pub(super) struct Stream<'t> {
     pub(super) told: Option<Told>,
     /// The newest roster that was handed on to the holder.
     pub(super) handed_on: u64,
+    /// Rosters on their way to the holder, one handing at a time; it gives the newest that came.
+    pub(super) handing: JoinSet<Option<u64>>,
 }
 
 impl Stream<'_> {
@@ -271,7 +274,7 @@ impl Stream<'_> {
         }
         // A holder that cannot find us, since our key or its trust changed with that roster, would never ask us for it.
         if self.by_origin && log.lane == Lane::Urgent {
-            self.hand_on_rosters(bookmark.roster).await;
+            self.hand_on_rosters(bookmark.roster);
         }
         if let Some(checkpoint) = &bookmark.checkpoint {
             return self.checkpoint(checkpoint).await;
@@ -334,23 +337,34 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Gives the holder the rosters above the one it spoke of, each once a stream.
-    async fn hand_on_rosters(&mut self, theirs: u64) {
-        let rosters = &self.task.parts.roster;
-        let newest = rosters.current().number;
+    /// Gives the holder the rosters above the one it spoke of, each once a stream. The stream goes on meanwhile: a holder
+    /// that does not answer must not hold its log up.
+    fn hand_on_rosters(&mut self, theirs: u64) {
+        while let Some(handed) = self.handing.try_join_next() {
+            self.handed_on = self.handed_on.max(handed.ok().flatten().unwrap_or(0));
+        }
+        let newest = self.task.parts.roster.current().number;
         let from = theirs.max(self.handed_on).max(newest.saturating_sub(ROSTERS_MAX));
-        for number in from + 1..=newest {
-            // One that was passed over here is passed over there.
-            let Some(roster) = rosters.at(number) else { continue };
-            let request = wire::PokeRequest { roster: Some(Bytes::copy_from_slice(roster.envelope())) };
-            match tokio::time::timeout(CALL_WITHIN, self.client.poke(request)).await {
-                Ok(Ok(_)) => self.handed_on = number,
-                failed => {
-                    debug!(holder = %self.holder, number, ?failed, "A roster could not be handed on");
-                    return;
+        if from >= newest || !self.handing.is_empty() {
+            return;
+        }
+        let (rosters, mut client, holder) = (self.task.parts.roster.clone(), self.client.clone(), self.holder.clone());
+        self.handing.spawn(async move {
+            let mut handed = None;
+            for number in from + 1..=newest {
+                // One that was passed over here is passed over there.
+                let Some(roster) = rosters.at(number) else { continue };
+                let request = wire::PokeRequest { roster: Some(Bytes::copy_from_slice(roster.envelope())) };
+                match tokio::time::timeout(CALL_WITHIN, client.poke(request)).await {
+                    Ok(Ok(_)) => handed = Some(number),
+                    failed => {
+                        debug!(%holder, number, ?failed, "A roster could not be handed on");
+                        break;
+                    }
                 }
             }
-        }
+            handed
+        });
     }
 
     fn offer(&self, response: &wire::GetRosterResponse) -> Result<(), NoRoster> {
