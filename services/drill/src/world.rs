@@ -128,6 +128,8 @@ struct Federation<'a> {
     number: u64,
     nodes: BTreeMap<DepartmentId, Node>,
     net: Net,
+    /// The faults that last, by their place in the scenario.
+    lasting: BTreeSet<usize>,
     /// Pulls that are on their way.
     pulls: BTreeSet<(DepartmentId, DepartmentId, LogId)>,
     /// Since when a node does not hear a department.
@@ -184,6 +186,7 @@ impl<'a> Federation<'a> {
             number: 0,
             nodes,
             net: Net::default(),
+            lasting: BTreeSet::new(),
             pulls: BTreeSet::new(),
             deaf: BTreeMap::new(),
             stale: BTreeSet::new(),

@@ -3,6 +3,7 @@
 use campanile_alert::DepartmentId;
 
 use super::{Act, Error, Federation};
+use crate::scenario::Fault;
 use crate::transcript::What;
 
 impl Federation<'_> {
@@ -10,6 +11,7 @@ impl Federation<'_> {
         let scenario = self.scenario;
         let Some(fault) = scenario.faults.get(index) else { return Ok(()) };
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        self.lasting.insert(index);
         self.emit(None, What::FaultBegan { fault: number, what: fault.in_words() });
         // A sender that is stuck for a while is over with its last repetition.
         if let Some(lasts) = fault.lasts.or(fault.within) {
@@ -40,10 +42,10 @@ impl Federation<'_> {
         if let Some(skew) = &fault.clock_skew {
             self.skew(&skew.node, skew.by.ms());
         }
-        if let Some(id) = fault.crash.as_ref().and_then(|name| self.find(name)) {
-            if let Some(node) = self.nodes.get_mut(&id) {
-                node.crash()?;
-            }
+        if let Some(id) = fault.crash.as_ref().and_then(|name| self.find(name))
+            && let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_up())
+        {
+            node.crash()?;
             self.forget_questions(&id);
             self.emit(Some(&id), What::Down);
             self.network_changed();
@@ -59,6 +61,7 @@ impl Federation<'_> {
     pub(super) fn fault_ends(&mut self, index: usize) -> Result<(), Error> {
         let scenario = self.scenario;
         let Some(fault) = scenario.faults.get(index) else { return Ok(()) };
+        self.lasting.remove(&index);
         self.net.delays.remove(&index);
         self.net.losses.remove(&index);
         self.net.reorders.remove(&index);
@@ -70,18 +73,23 @@ impl Federation<'_> {
         if let Some(skew) = &fault.clock_skew {
             self.skew(&skew.node, -skew.by.ms());
         }
-        if let Some(id) = fault.crash.as_ref().and_then(|name| self.find(name)) {
+        let crashed = fault.crash.as_ref().filter(|name| !self.lasts(|other| other.crash.as_ref() == Some(name)));
+        if let Some(id) = crashed.and_then(|name| self.find(name)) {
             self.start_node(&id)?;
             self.emit(Some(&id), What::Up);
             self.network_changed();
             self.look_at_questions(&id);
         }
-        if let Some(node) =
-            fault.disk_full.as_ref().and_then(|name| self.find(name)).and_then(|id| self.nodes.get_mut(&id))
-        {
+        let full = fault.disk_full.as_ref().filter(|name| !self.lasts(|other| other.disk_full.as_ref() == Some(name)));
+        if let Some(node) = full.and_then(|name| self.find(name)).and_then(|id| self.nodes.get_mut(&id)) {
             node.disk_full = false;
         }
         Ok(())
+    }
+
+    /// Whether a fault lasts that is like this: two of a kind may overlap, and the first to end leaves the other be.
+    fn lasts(&self, like: impl Fn(&Fault) -> bool) -> bool {
+        self.lasting.iter().filter_map(|index| self.scenario.faults.get(*index)).any(like)
     }
 
     /// A clock goes wrong by so much more, and its alarms are set anew.

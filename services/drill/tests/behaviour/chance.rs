@@ -200,3 +200,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn faults_of_one_kind_that_overlap_last_until_the_last_of_them_ends() {
+    let (_, mut scenario) = shipped::all().into_iter().find(|(name, _)| name.starts_with("harbour-view")).unwrap();
+    let fault = |at: i64, lasts: i64| Fault {
+        at: Offset::from_ms(at * 60_000),
+        lasts: Some(Length::from_ms(lasts * 60_000)),
+        ..Fault::default()
+    };
+    let crash = |at, lasts| Fault { crash: Some("edb".into()), ..fault(at, lasts) };
+    let full = |at, lasts| Fault { disk_full: Some("had".into()), ..fault(at, lasts) };
+    scenario.faults = vec![crash(1, 5), crash(2, 8), crash(3, 1), full(1, 5), full(2, 8)];
+    let played = play(&scenario, &shipped::bench(&scenario), 1).unwrap();
+    let seen = |node: &str, wanted: fn(&What) -> bool| -> Vec<i64> {
+        let events = played.transcript.events.iter();
+        let own = events.filter(|event| event.node.as_ref().is_some_and(|own| own.as_str() == node));
+        own.filter(|event| wanted(&event.what)).map(|event| event.at.ms() / 1_000).collect()
+    };
+    assert_eq!(seen("edb", |what| *what == What::Down), [60]);
+    assert_eq!(seen("edb", |what| *what == What::Up), [600]);
+    let stored = seen("had", |what| matches!(what, What::Seen { .. }));
+    assert!(stored.iter().all(|at| !(60..600).contains(at)), "a full disk took something: {stored:?}");
+    assert!(stored.iter().any(|at| *at >= 600), "it never came back: {stored:?}");
+}
