@@ -90,7 +90,7 @@ struct Town {
 impl Town {
     async fn start(directory: Option<serde_json::Value>) -> Result<Self> {
         let mut processes = Processes::prepare(PROGRAM, directory)?;
-        let packs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/rules/packs").canonicalize()?;
+        let packs = packs()?;
         for member in MEMBERS {
             match member {
                 "edb/node-1" => processes.node(member, &[&packs.join("edb-fire.rules.yaml")])?,
@@ -159,6 +159,11 @@ impl Town {
         }
         Ok(count)
     }
+}
+
+/// The folder of the shipped packs.
+fn packs() -> Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/rules/packs").canonicalize()?)
 }
 
 /// A profile file for a client of the federation.
@@ -284,6 +289,43 @@ async fn a_live_drill_that_is_killed_leaves_nothing_real_and_is_cleared_up_by_an
         ensure!(town.in_force().await? == 0, "something is in force after the abort");
         let over = town.drill(&say("resume")).await?;
         ensure!(told(&over).contains("no drill runs in"), "{}", told(&over));
+        anyhow::Ok(())
+    };
+    run.await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_interrupt_ends_a_live_drill_that_cannot_be_cleared_yet_and_says_how_it_will_be() {
+    let run = async {
+        let mut town = Town::start(None).await?;
+        town.announce().await?;
+        let words = town.live();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut child = town.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let input = child.stdin.take();
+        eventually("the drill has effects", WITHIN, async || match town.in_force().await? {
+            0..4 => anyhow::bail!("little is in force"),
+            _ => Ok(()),
+        })
+        .await?;
+        // With edb silent, calling the drill off takes the five seconds that it may.
+        town.processes.signal("edb/node-1", "-STOP").await?;
+        let pid = child.id().context("it has ended by itself")?.to_string();
+        for _ in 0..2 {
+            let sent = Command::new("kill").args(["-INT", &pid]).status().await?;
+            ensure!(sent.success(), "it ended at the first interrupt");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let output = tokio::time::timeout(WITHIN, child.wait_with_output()).await.context("it goes on")??;
+        drop(input);
+        town.processes.signal("edb/node-1", "-CONT").await?;
+        let said = told(&output);
+        ensure!(!output.status.success() && said.contains("ended before everything of it was cancelled"), "{said}");
+        // What it says is to be done clears everything up.
+        let next = said.split("campanile drill ").nth(1).and_then(|rest| rest.lines().next()).context("no command")?;
+        let aborted = town.drill(&next.split_whitespace().collect::<Vec<_>>()).await?;
+        ensure!(aborted.status.success(), "{}", told(&aborted));
+        ensure!(town.in_force().await? == 0, "something is in force after it");
         anyhow::Ok(())
     };
     run.await.unwrap_or_else(|error| panic!("{error:#}"));

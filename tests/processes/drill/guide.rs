@@ -27,13 +27,10 @@ fn lay_out(town: &Town, dir: &Path) -> Result<()> {
     for name in ["rehearsal.drill.yaml", "cast.yaml"] {
         fs::write(dir.join(name), shown(name)?)?;
     }
-    fs::copy(
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../services/rules/packs/edb-fire.rules.yaml"),
-        dir.join("edb-fire.rules.yaml"),
-    )?;
-    // Beside the pack, as it names its data.
-    let sites = "harbour-view-sites.json";
-    fs::copy(format!("{}/../services/rules/packs/{sites}", env!("CARGO_MANIFEST_DIR")), dir.join(sites))?;
+    // The pack, and beside it the data that it names.
+    for name in ["edb-fire.rules.yaml", "harbour-view-sites.json"] {
+        fs::copy(packs()?.join(name), dir.join(name))?;
+    }
     fs::create_dir(dir.join("bin"))?;
     std::os::unix::fs::symlink(PROGRAM, dir.join("bin/campanile"))?;
     for client in ["fsd/dispatch", "edb/directorate-1", "edb/duty-officer-1"] {

@@ -150,12 +150,14 @@ pub(super) async fn run(scenario: &Scenario, text: &str, args: &LiveArgs, out: O
             stopped.push(line);
         }
     };
+    let by = scenario.cast.controllers.first().cloned().unwrap_or_default();
     let played = tokio::select! {
         played = live::play(scenario, &crew, &options, control, &mut console) => {
             played.map_err(|error| anyhow::anyhow!("{error}"))
         }
-        () = interrupt(requests, scenario.cast.controllers.first().cloned()) => {
-            let next = format!("call it off with campanile drill abort --run-dir {}", folder.display());
+        () = interrupt(requests, by.clone()) => {
+            let rest = format!("{exercise} --as {by} --run-dir {}", folder.display());
+            let next = format!("clear it up with: campanile drill abort {rest}");
             Err(failure("the drill was ended before everything of it was cancelled", next))
         }
     };
@@ -173,17 +175,17 @@ pub(super) async fn run(scenario: &Scenario, text: &str, args: &LiveArgs, out: O
 }
 
 /// Ctrl-C calls the drill off; the second one ends this, and `drill abort` clears up.
-async fn interrupt(requests: mpsc::Sender<Request>, by: Option<String>) {
-    let command = Command::Abort { by: by.unwrap_or_default() };
-    let (answer, answered) = oneshot::channel();
-    if tokio::signal::ctrl_c().await.is_err() || requests.send(Request { command, answer }).await.is_err() {
-        return std::future::pending().await;
-    }
+async fn interrupt(requests: mpsc::Sender<Request>, by: String) {
+    let pressed = async || {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    };
+    pressed().await;
+    let (answer, _) = oneshot::channel();
     // What is said of it stands on the console.
-    let (_answered, again) = (answered, tokio::signal::ctrl_c().await);
-    if again.is_err() {
-        std::future::pending().await
-    }
+    drop(requests.send(Request { command: Command::Abort { by }, answer }).await);
+    pressed().await;
 }
 
 /// Connects to everybody.

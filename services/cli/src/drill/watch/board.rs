@@ -1,12 +1,14 @@
 //! What the timeline shows, and how it is drawn.
 //!
 //! ```text
-//!  EXERCISE HV26  harbour-view                     running
-//!  T+2m10s of T+45m   ███░░░░░░░   3 met, 0 failed, 9 open
-//!           T+0        T+11m15s       T+22m30s      T+33m45s
-//!  edb      │··a  ?        │✓               │
-//!  fsd      │a             │                │
-//!  the rest: what happened last, one line each
+//! EXERCISE HV26  A fire near a school  running
+//! T+30m of T+45m: 3 met, 0 failed, 9 open        ██████████████
+//!       T+0s      T+11m15s  T+22m30s  T+33m45s
+//! drill  »        ─────────      │
+//! edb    ··  ?        ✓          │
+//! fsd   ●     ●                  │
+//! ● published  ○ cancelled  …
+//! then what happened last, one line each
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +70,10 @@ impl Sign {
         (Self::Fault, '─', Color::Magenta, "fault"),
     ];
 
+    fn colour(self) -> Color {
+        Self::ALL.iter().find(|(sign, ..)| *sign == self).map_or(Color::Reset, |(_, _, colour, _)| *colour)
+    }
+
     fn of(what: &What) -> Option<Self> {
         Some(match what {
             What::Seen { .. } | What::Heard { .. } | What::Up => Self::Came,
@@ -95,8 +101,8 @@ impl Sign {
     }
 
     fn look(self) -> Span<'static> {
-        let found = Self::ALL.iter().find(|(sign, ..)| *sign == self);
-        found.map_or_else(|| Span::raw(" "), |(_, sign, colour, _)| Span::styled(sign.to_string(), *colour))
+        let sign = Self::ALL.iter().find(|(sign, ..)| *sign == self).map_or(' ', |(_, sign, ..)| *sign);
+        Span::styled(sign.to_string(), self.colour())
     }
 }
 
@@ -120,8 +126,8 @@ pub(super) struct Board<'a> {
     /// Expectations that are met, that failed and that are open.
     counts: (usize, usize, usize),
     stand: Stand,
-    /// The rows: the departments of the cast, and the whole drill.
-    rows: BTreeMap<String, Vec<Option<Sign>>>,
+    /// The rows: the whole drill first, then the departments of the cast.
+    rows: BTreeMap<Option<String>, Vec<Option<Sign>>>,
     /// The faults that last, by number, with the part in which each began.
     faults: BTreeMap<u32, usize>,
     /// What happened last, newest last, with its colour.
@@ -130,7 +136,7 @@ pub(super) struct Board<'a> {
 
 impl<'a> Board<'a> {
     pub(super) fn new(scenario: &'a Scenario) -> Self {
-        let names = scenario.cast.nodes.keys().map(String::as_str).chain([WHOLE]);
+        let names = scenario.cast.nodes.keys().cloned().map(Some).chain([None]);
         Self {
             scenario,
             narrator: Narrator::new(scenario),
@@ -138,7 +144,7 @@ impl<'a> Board<'a> {
             end: scenario.end(),
             counts: (0, 0, 0),
             stand: Stand::Waiting,
-            rows: names.map(|name| (name.to_owned(), vec![None; PARTS])).collect(),
+            rows: names.map(|name| (name, vec![None; PARTS])).collect(),
             faults: BTreeMap::new(),
             latest: VecDeque::new(),
         }
@@ -183,24 +189,22 @@ impl<'a> Board<'a> {
             What::FaultBegan { fault, .. } => _ = self.faults.insert(*fault, part),
             What::FaultEnded { fault } => {
                 if let Some(began) = self.faults.remove(fault) {
-                    (began..=part).for_each(|part| self.sign(WHOLE, part, Sign::Fault));
+                    (began..=part).for_each(|part| self.sign(&None, part, Sign::Fault));
                 }
             }
             _ => {}
         }
-        let row = event.node.as_ref().map_or(WHOLE, |node| node.as_str());
         let sign = Sign::of(&event.what);
         if let Some(sign) = sign {
-            self.sign(row, part, sign);
+            self.sign(&event.node.as_ref().map(ToString::to_string), part, sign);
         }
         let quiet = matches!(event.what, What::Seen { .. } | What::Digest { .. } | What::Closed { .. });
         if !quiet {
             let told = self.narrator.row(event);
             let said = if told.said.is_empty() { String::new() } else { format!(": {}", told.said) };
-            let colour = sign.and_then(|sign| Sign::ALL.iter().find(|(own, ..)| *own == sign));
             let text =
                 format!("{} {} {} {}{said}", event.at, told.node.as_deref().unwrap_or(WHOLE), told.kind, told.what);
-            self.keep(colour.map_or(Color::Reset, |(_, _, colour, _)| *colour), &text);
+            self.keep(sign.map_or(Color::Reset, Sign::colour), &text);
         }
     }
 
@@ -219,7 +223,7 @@ impl<'a> Board<'a> {
         usize::try_from(at.ms().clamp(0, end - 1) * PARTS as i64 / end).unwrap_or(0)
     }
 
-    fn sign(&mut self, row: &str, part: usize, sign: Sign) {
+    fn sign(&mut self, row: &Option<String>, part: usize, sign: Sign) {
         let place = self.rows.get_mut(row).and_then(|row| row.get_mut(part));
         if let Some(place) = place {
             *place = (*place).max(Some(sign));
@@ -293,18 +297,19 @@ impl<'a> Board<'a> {
     }
 
     fn draw_lanes(&self, frame: &mut Frame<'_>, area: Rect) {
-        let widest = self.rows.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+        let name_of = |name: &Option<String>| name.as_deref().unwrap_or(WHOLE).to_owned();
+        let widest = self.rows.keys().map(|name| name_of(name).chars().count()).max().unwrap_or(0);
         let names = u16::try_from(widest).unwrap_or(NAME_MAX).min(NAME_MAX) + 1;
         let columns = usize::from(area.width.saturating_sub(names));
         let now = self.part(self.now) * columns / PARTS;
         let mut lines = vec![self.axis(usize::from(names), columns)];
         for (name, signs) in &self.rows {
-            let name: String = name.chars().take(usize::from(NAME_MAX)).collect();
-            let mut spans = vec![Span::raw(format!("{name:<width$}", width = usize::from(names)))];
+            let label: String = name_of(name).chars().take(usize::from(NAME_MAX)).collect();
+            let mut spans = vec![Span::raw(format!("{label:<width$}", width = usize::from(names)))];
             spans.extend((0..columns).map(|column| {
                 let (from, to) =
                     (column * PARTS / columns, ((column + 1) * PARTS / columns).max(column * PARTS / columns + 1));
-                let lasting = name == WHOLE && column <= now && self.faults.values().any(|began| *began < to);
+                let lasting = name.is_none() && column <= now && self.faults.values().any(|began| *began < to);
                 let sign = signs.get(from..to).and_then(|signs| signs.iter().flatten().max().copied());
                 let sign = sign.or_else(|| lasting.then_some(Sign::Fault));
                 let blank = if column == now { Span::styled("│", Modifier::DIM) } else { Span::raw(" ") };
