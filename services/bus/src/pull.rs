@@ -68,9 +68,10 @@ const ROSTERS_MAX: u64 = 1_024;
 /// What a log looks like from here, for operators.
 #[derive(Debug, Clone, Default)]
 pub struct LogView {
-    /// The tail that the server last spoke of.
+    /// The tail that the origin last spoke of, or a higher one that another holder has.
     pub seen: Option<Position>,
-    /// When a record or bookmark last came.
+    /// When the origin itself last sent a record or a bookmark: what another holder sends says nothing about whether the
+    /// origin still speaks, nor whether that is all it has said.
     pub heard: Option<Timestamp>,
     /// Who serves it now.
     pub served_by: Option<OriginId>,

@@ -82,6 +82,7 @@ impl LogEnd {
         receiver
     }
 
+    /// Takes a stored record in.
     fn take(&mut self, entry: &Entry) {
         let position = entry.position;
         if self.end.tail.is_none_or(|tail| position.place() > tail.place()) {

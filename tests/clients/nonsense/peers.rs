@@ -77,6 +77,11 @@ async fn peers_that_ask_nonsense_are_refused_and_the_log_is_served_on() {
         let call = peers.get_roster(wire::GetRosterRequest { number: Some(number) });
         judge.refused(format!("roster {number}"), call, Code::NotFound, "").await;
     }
+    for roster in [Vec::new(), vec![0xff; 1_000], b"{}".to_vec(), vec![b'['; 1_000_000]] {
+        let bytes = roster.len();
+        let call = peers.poke(wire::PokeRequest { roster: Some(roster.into()) });
+        judge.refused(format!("a roster of {bytes} bytes"), call, bad, "").await;
+    }
     // A client's certificate, even one with every role, is no node.
     let mut client = PeerServiceClient::new(node.channel(OFFICER));
     let denied = Code::PermissionDenied;

@@ -137,8 +137,10 @@ impl Stream<'_> {
 
     async fn take(&mut self, message: wire::PullResponse) -> Option<End> {
         let parts = &self.task.parts;
-        let now = parts.clock.now();
-        self.task.pullers.view(&self.task.log, |view| view.heard = Some(now));
+        if self.by_origin {
+            let now = parts.clock.now();
+            self.task.pullers.view(&self.task.log, |view| view.heard = Some(now));
+        }
         match message.kind {
             Some(wire::pull_response::Kind::Record(record)) => self.record(record).await,
             Some(wire::pull_response::Kind::Bookmark(bookmark)) => self.bookmark(bookmark).await,
@@ -259,7 +261,13 @@ impl Stream<'_> {
             Some(Ok((named, tail))) if named == *log => Some(tail),
             Some(_) => return Some(End::Distrusted("a bookmark names a position of another log".into())),
         };
-        self.task.pullers.view(log, |view| view.seen = seen);
+        // Another holder may be behind the origin: it adds to what the origin has told of its end, and takes nothing away.
+        self.task.pullers.view(log, |view| {
+            let more = seen.map(|seen| seen.place()) > view.seen.map(|known| known.place());
+            if self.by_origin || more {
+                view.seen = seen;
+            }
+        });
         if bookmark.complete || seen.is_none() {
             self.told = Some(Told { before: self.in_flight.len(), tail: seen });
         }
