@@ -171,6 +171,18 @@ fn r4_a_record_under_a_roster_whose_holder_passed_the_one_before_it_over_is_take
 }
 
 #[test]
+fn s1_a_record_counts_by_the_roster_that_it_names_where_that_was_passed_over_and_gave_no_right() {
+    let faults = run::scenarios::pass_over_a_roster_without_the_right();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn s1_a_record_counts_by_the_roster_that_it_names_where_that_was_passed_over_and_gave_the_right() {
+    let faults = run::scenarios::pass_over_a_roster_with_the_right();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn l1_a_fire_whose_commit_fails_is_not_acknowledged() {
     let faults = run::scenarios::fail_the_commit_of_a_fire();
     assert!(faults.is_empty(), "{faults:#?}");

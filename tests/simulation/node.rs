@@ -288,11 +288,15 @@ async fn answer(shared: Arc<Shared>, bus: Bus, call: Call) {
     shared.answers.lock().push(Answer { intent: call.intent, attempt: call.attempt, result });
 }
 
-/// Keeps every roster that comes into force.
+/// Keeps every roster that comes into force; several that come close together show as one change.
 async fn keep_rosters(roster: RosterHandle, accepted: Arc<Mutex<Vec<Arc<[u8]>>>>) {
     let mut changed = roster.subscribe();
+    let mut kept = roster.current().number;
     while changed.changed().await.is_ok() {
-        accepted.lock().push(roster.current().envelope().into());
+        let newest = roster.current().number;
+        let new = (kept + 1..=newest).filter_map(|number| roster.at(number));
+        accepted.lock().extend(new.map(|roster| roster.envelope().into()));
+        kept = newest;
     }
 }
 

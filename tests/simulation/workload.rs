@@ -22,7 +22,7 @@ use crate::node::Wish;
 
 pub(crate) const FIRE_RULE: &str = "edb.school-closure.fire";
 /// The place of `campanile up`, with four sites around it; another with one; the open sea, with none.
-const PLACES: [(f64, f64); 4] = [(22.3, 114.1), (22.29, 114.093), (22.32, 114.085), (22.2, 114.3)];
+pub(crate) const PLACES: [(f64, f64); 4] = [(22.3, 114.1), (22.29, 114.093), (22.32, 114.085), (22.2, 114.3)];
 
 /// How far a wish has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,15 +103,20 @@ impl Workload {
     fn usurp(&mut self, chance: &mut StdRng, now: Timestamp, now_ms: u64) {
         self.count += 1;
         let at = PLACES[chance.random_range(0..PLACES.len())];
-        let fire =
-            Fire { sender: "had@campanile.test".into(), ..Fire::new(format!("usurped-{}", self.count), now, at) };
+        self.usurp_at(2, at, now, now_ms);
+    }
+
+    /// A department reports a fire, past its own node's checks.
+    pub(crate) fn usurp_at(&mut self, department: usize, at: (f64, f64), now: Timestamp, now_ms: u64) {
+        let sender = format!("{}@campanile.test", DEPARTMENTS[department]);
+        let fire = Fire { sender, ..Fire::new(format!("usurped-{}", self.count), now, at) };
         let alert = Arc::new(fire.alert().unwrap());
         let (urgent, classification) = (is_urgent(&alert), classify(&alert, vocabulary::v1()));
         let audience = Audience { scope: Scope::Public, departments: Vec::new() };
         let content = Content::Alert { alert, original: None, media_type: None };
         let mut draft = plain_draft(Status::Actual, None, audience, content);
         (draft.urgent, draft.body.classification) = (urgent, classification);
-        self.intents.push(Intent::new(2, Wish::Record(Box::new(draft)), fire.identifier, now_ms));
+        self.intents.push(Intent::new(department, Wish::Record(Box::new(draft)), fire.identifier, now_ms));
     }
 
     /// Another department that has the right reports a fire; no rule looks at it.

@@ -25,6 +25,7 @@ use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
@@ -38,6 +39,7 @@ use crate::tails::Tails;
 use crate::transport::MESSAGE_BYTES_MAX;
 use crate::verify::Verifier;
 
+mod rosters;
 mod stream;
 
 use stream::{Stream, reason_of};
@@ -90,6 +92,8 @@ pub struct Pullers {
     answers: watch::Sender<BTreeMap<(LogId, OriginId), bool>>,
     /// Holders that were seen to have more of one of our own logs than is here, and were not asked for it since.
     ahead: watch::Sender<BTreeSet<(LogId, OriginId)>>,
+    /// Earlier rosters that a record named and nobody had, with when they were asked for.
+    lost_rosters: Mutex<BTreeMap<u64, Instant>>,
 }
 
 impl std::fmt::Debug for Pullers {
@@ -135,6 +139,7 @@ impl Pullers {
             running: Mutex::default(),
             answers: watch::Sender::default(),
             ahead: watch::Sender::default(),
+            lost_rosters: Mutex::default(),
         })
     }
 
@@ -459,9 +464,7 @@ impl Task {
             Ok(channel) => channel,
             Err(reason) => return End::Failed(reason),
         };
-        let mut client = PeerServiceClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = client_of(channel);
         let (requests, receiver) = mpsc::channel(8);
         // What was lost with a disk lies below what has been written since, so all epochs are told, not the highest alone.
         let mut held = self.parts.store.epochs(&self.log).into_iter().rev();
@@ -521,4 +524,10 @@ impl Task {
         let address = addresses.get(at).ok_or_else(|| format!("no address of {holder} is known"))?;
         self.parts.surroundings.reach(holder, address).map_err(|error| error.to_string())
     }
+}
+
+fn client_of(channel: Link) -> PeerServiceClient<Link> {
+    PeerServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }

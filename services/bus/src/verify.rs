@@ -14,13 +14,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use campanile_alert::{DepartmentId, Vocabulary};
 use campanile_discovery::keys::Signature;
-use campanile_discovery::roster::{Lane as KeyLane, Roster, RosterHandle, SignedRoster};
+use campanile_discovery::roster::{Lane as KeyLane, Roster, RosterHandle};
 use campanile_log::{Evidence, Hash, Lane, LogId, Replica, Standing};
 use campanile_proto::bus::v1 as wire;
 
 use crate::count;
 use crate::pipeline::{Checked, alert_key, content_hash};
 use crate::record::{self, Content, Header, PAYLOAD_TYPE};
+
+/// Who gives a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Its origin, over its own authenticated connection.
+    Origin,
+    /// Another holder.
+    Relay,
+    /// A peer that gives us back a record of our own.
+    Returned,
+}
 
 /// What to do with a record.
 #[derive(Debug)]
@@ -47,25 +58,19 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Judges a record of `log` that a holder served; `by_origin` says that the holder is the origin itself.
-    pub fn judge(&self, log: &LogId, record: &wire::Record, by_origin: bool) -> Verdict {
-        self.judged(log, record, by_origin, false, false)
+    /// Judges a record of `log`.
+    pub fn judge(&self, log: &LogId, record: &wire::Record, source: Source) -> Verdict {
+        self.judged(log, record, source, true)
     }
 
-    /// Judges a record of our own that a peer gives back to us.
-    ///
-    /// What was for ourselves alone comes back as a header: nobody else ever had the body, and without the header no
-    /// later record would follow what peers hold.
-    pub fn judge_returned(&self, log: &LogId, record: &wire::Record) -> Verdict {
-        self.judged(log, record, false, false, true)
+    /// Judges a record that names a roster which is not to be had. Above the newest held here it chains and does not
+    /// count, for nobody knows what is in it. An earlier one is lost, to this node at least: the newest takes its place,
+    /// so that what a department said is not void because a disk was lost.
+    pub fn judge_without_roster(&self, log: &LogId, record: &wire::Record, source: Source) -> Verdict {
+        self.judged(log, record, source, false)
     }
 
-    /// Judges a record that names a roster which its holder does not have either: it chains and does not count.
-    pub fn judge_without_roster(&self, log: &LogId, record: &wire::Record, by_origin: bool) -> Verdict {
-        self.judged(log, record, by_origin, true, false)
-    }
-
-    fn judged(&self, log: &LogId, record: &wire::Record, by_origin: bool, no_roster: bool, returned: bool) -> Verdict {
+    fn judged(&self, log: &LogId, record: &wire::Record, source: Source, needs_roster: bool) -> Verdict {
         let header = match record::open_header(&record.header) {
             Ok(header) => header,
             Err(error) => return Verdict::Refuse(error.to_string()),
@@ -74,10 +79,12 @@ impl Verifier {
             return Verdict::Refuse(format!("the record belongs to {}", header.log));
         }
         let current = self.roster.current();
-        let unknown = header.roster > current.number;
-        if unknown && !no_roster {
+        let named = self.roster.at(header.roster);
+        if named.is_none() && needs_roster {
             return Verdict::NeedsRoster(header.roster);
         }
+        let unknown = header.roster > current.number;
+        let by_origin = source == Source::Origin;
         let signed = match self.signed(&current, &header, record) {
             Ok(Signed::Good) if unknown => {
                 Signed::Uncounted(format!("it names roster {}, which who served it does not have", header.roster))
@@ -89,14 +96,16 @@ impl Verifier {
             Err(reason) if by_origin => Signed::Uncounted(reason),
             Err(reason) => return Verdict::Refuse(reason),
         };
-        let bare = returned && record.body.is_none();
+        // What was for ourselves alone comes back as a header: nobody else ever had the body, and without the header no
+        // later record would follow what peers hold.
+        let bare = source == Source::Returned && record.body.is_none();
         if !by_origin
             && !bare
             && let Some(reason) = self.wanting(&current, &header, record)
         {
             return Verdict::Refuse(reason.into());
         }
-        Verdict::Append(Box::new(self.checked(&current, header, record, signed)))
+        Verdict::Append(Box::new(self.checked(named.as_ref().unwrap_or(&current), header, record, signed)))
     }
 
     /// What a relay left out or spoiled. Taken from it, the record would never count here, though its origin or another
@@ -146,7 +155,7 @@ impl Verifier {
         })
     }
 
-    fn checked(&self, current: &Arc<SignedRoster>, header: Header, record: &wire::Record, signed: Signed) -> Checked {
+    fn checked(&self, roster: &Roster, header: Header, record: &wire::Record, signed: Signed) -> Checked {
         let size = record.header.len() + record.body.as_ref().map_or(0, Bytes::len);
         let (body, unreadable) = match &record.body {
             None if header.fault.is_none() => (None, None),
@@ -163,8 +172,6 @@ impl Verifier {
             Some(record::Error::BodyHash | record::Error::TooLarge(_)) => None,
             _ => record.body.clone(),
         };
-        let named = self.roster.at(header.roster);
-        let roster: &Roster = named.as_ref().unwrap_or(current);
         let standing = match (signed, &body, &unreadable) {
             (Signed::Uncounted(reason), _, _) => Standing::NotCounted { reason },
             (Signed::Good, _, Some(error)) => Standing::NotCounted { reason: error.to_string() },

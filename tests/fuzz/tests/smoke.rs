@@ -85,9 +85,9 @@ targets! {
 #[test]
 fn the_judge_counts_the_records_that_were_not_changed() {
     // Without this, a judge that refuses everything would pass.
-    use campanile_bus::verify::Verdict;
+    use campanile_bus::verify::{Source, Verdict};
     use campanile_fuzz::federation::{VERIFIER, log, records};
-    let counted = records().into_iter().filter(|record| match VERIFIER.judge(&log(), record, true) {
+    let counted = records().into_iter().filter(|record| match VERIFIER.judge(&log(), record, Source::Origin) {
         Verdict::Append(checked) => checked.replica.standing == campanile_log::Standing::Counted,
         verdict => panic!("{verdict:?}"),
     });

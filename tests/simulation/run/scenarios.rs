@@ -152,6 +152,50 @@ pub(crate) fn pass_a_roster_over() -> Vec<String> {
     run.end()
 }
 
+/// fsd reports under a roster that edb passes over, between two that are of another mind about its right to; edb judges
+/// by the one that the record names. `withdrawn` says whether that one gives no right.
+fn pass_the_named_roster_over(withdrawn: bool) -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    let governance = std::sync::Arc::clone(&run.shared.governance);
+    run.set_link(FSD, EDB, Connection::Cut);
+    run.set_link(EDB, HAD, Connection::Cut);
+    let change = |department: &str| {
+        let mut governance = governance.lock();
+        governance.withdraw_or_return(department);
+        governance.roster()
+    };
+    let named = change(if withdrawn { "fsd" } else { "had" });
+    run.nodes[FSD].hand_over(&named);
+    run.until(2_000);
+    let now = run.nodes[FSD].clock.now();
+    match withdrawn {
+        true => run.work.usurp_at(FSD, crate::workload::PLACES[0], now, run.now_ms),
+        false => run.report("under-the-second"),
+    }
+    run.until(4_000);
+    let newest = change("fsd");
+    run.nodes[EDB].hand_over(&newest);
+    run.until(5_000);
+    run.set_link(FSD, EDB, Connection::Good);
+    run.set_link(EDB, HAD, Connection::Good);
+    run.until(20_000);
+    let held = run.nodes[EDB].look().read(&log(), None, usize::MAX, usize::MAX).unwrap();
+    let counted: Vec<bool> = held.iter().map(|entry| entry.standing == campanile_log::Standing::Counted).collect();
+    run.expect(counted == [!withdrawn], || format!("edb counts {counted:?}"));
+    run.end()
+}
+
+/// The roster that was passed over gives no right, and the newest does.
+pub(crate) fn pass_over_a_roster_without_the_right() -> Vec<String> {
+    pass_the_named_roster_over(true)
+}
+
+/// The roster that was passed over gives the right, and the newest does not.
+pub(crate) fn pass_over_a_roster_with_the_right() -> Vec<String> {
+    pass_the_named_roster_over(false)
+}
+
 /// fsd is set back by a start, and goes on: no position that it had used comes twice.
 pub(crate) fn set_back_by_a_start() -> Vec<String> {
     let mut run = Run::new(1, 3, false, false);

@@ -17,13 +17,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{CALL_WITHIN, CREDIT_REST, CREDIT_STEP, End, IN_FLIGHT_MAX, RELAY_TURN, ROSTERS_MAX, SILENCE_MAX, Task};
+use super::rosters::NoRoster;
+use super::{CREDIT_REST, CREDIT_STEP, End, IN_FLIGHT_MAX, RELAY_TURN, SILENCE_MAX, Task};
 use crate::checkpoint;
 use crate::metrics::OriginLabel;
 use crate::pipeline::Stored;
 use crate::record;
 use crate::surroundings::Link;
-use crate::verify::Verdict;
+use crate::verify::{Source, Verdict};
 
 pub(super) struct InFlight {
     bytes: u32,
@@ -156,12 +157,13 @@ impl Stream<'_> {
 
     async fn record(&mut self, record: wire::Record) -> Option<End> {
         let parts = &self.task.parts;
-        let verdict = match self.judge(&record) {
+        let verdict = match parts.verifier.judge(&self.task.log, &record, self.source()) {
             Verdict::NeedsRoster(number) => match self.fetch_rosters(number).await {
-                Ok(()) => self.judge(&record),
+                // One that is still wanting now is an earlier one, and nobody has it.
+                Ok(()) => parts.verifier.judge_without_roster(&self.task.log, &record, self.source()),
                 // Only the origin may say that its roster is not to be had; a relay may just not have it yet.
                 Err(NoRoster::Unknown) if self.by_origin => {
-                    parts.verifier.judge_without_roster(&self.task.log, &record, self.by_origin)
+                    parts.verifier.judge_without_roster(&self.task.log, &record, self.source())
                 }
                 Err(NoRoster::Unknown) => {
                     return Some(End::Distrusted("the holder lacks a roster it serves by".into()));
@@ -183,12 +185,12 @@ impl Stream<'_> {
         }
     }
 
-    fn judge(&self, record: &wire::Record) -> Verdict {
-        let Task { parts, log, origin, .. } = self.task;
-        if *origin == parts.origin {
-            return parts.verifier.judge_returned(log, record);
+    fn source(&self) -> Source {
+        match () {
+            () if self.task.origin == self.task.parts.origin => Source::Returned,
+            () if self.by_origin => Source::Origin,
+            () => Source::Relay,
         }
-        parts.verifier.judge(log, record, self.by_origin)
     }
 
     /// Goes on after the disk has answered for one record.
@@ -321,83 +323,6 @@ impl Stream<'_> {
         }
         None
     }
-
-    async fn fetch_rosters(&mut self, number: u64) -> Result<(), NoRoster> {
-        let from = self.task.parts.roster.current().number;
-        if number.saturating_sub(from) > ROSTERS_MAX {
-            // Nobody is that far ahead in earnest; its newest tells whether this holder is.
-            let newest = self.get_roster(None).await?.number;
-            let far = format!("{} is {ROSTERS_MAX} rosters ahead of us", self.holder);
-            return Err(if newest < number { NoRoster::Unknown } else { NoRoster::Failed(far) });
-        }
-        for number in from + 1..=number {
-            match self.get_roster(Some(number)).await {
-                Ok(response) => self.offer(&response)?,
-                // It went past this one itself, from an older to a newer; what it has is signed by whom we believe.
-                Err(NoRoster::Unknown) if self.get_roster(None).await?.number >= number => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.task.parts.roster.current().number < number {
-            let newest = self.get_roster(None).await?;
-            self.offer(&newest)?;
-        }
-        Ok(())
-    }
-
-    /// Gives the holder the rosters above the one it spoke of, each once a stream. The stream goes on meanwhile: a holder
-    /// that does not answer must not hold its log up.
-    fn hand_on_rosters(&mut self, theirs: u64) {
-        while let Some(handed) = self.handing.try_join_next() {
-            self.handed_on = self.handed_on.max(handed.ok().flatten().unwrap_or(0));
-        }
-        let newest = self.task.parts.roster.current().number;
-        let from = theirs.max(self.handed_on).max(newest.saturating_sub(ROSTERS_MAX));
-        if from >= newest || !self.handing.is_empty() {
-            return;
-        }
-        let (rosters, mut client, holder) = (self.task.parts.roster.clone(), self.client.clone(), self.holder.clone());
-        self.handing.spawn(async move {
-            let mut handed = None;
-            for number in from + 1..=newest {
-                // One that was passed over here is passed over there.
-                let Some(roster) = rosters.at(number) else { continue };
-                let request = wire::PokeRequest { roster: Some(Bytes::copy_from_slice(roster.envelope())) };
-                match tokio::time::timeout(CALL_WITHIN, client.poke(request)).await {
-                    Ok(Ok(_)) => handed = Some(number),
-                    failed => {
-                        debug!(%holder, number, ?failed, "A roster could not be handed on");
-                        break;
-                    }
-                }
-            }
-            handed
-        });
-    }
-
-    fn offer(&self, response: &wire::GetRosterResponse) -> Result<(), NoRoster> {
-        let offered = self.task.parts.roster.offer(&response.envelope);
-        offered.map(drop).map_err(|error| NoRoster::Failed(error.to_string()))
-    }
-
-    async fn get_roster(&mut self, number: Option<u64>) -> Result<wire::GetRosterResponse, NoRoster> {
-        let request = wire::GetRosterRequest { number };
-        match tokio::time::timeout(CALL_WITHIN, self.client.get_roster(request)).await {
-            Err(_) => Err(NoRoster::Failed("the roster did not come within 5 s".into())),
-            Ok(Err(status)) if status.code() == tonic::Code::NotFound => Err(NoRoster::Unknown),
-            Ok(Err(status)) => Err(NoRoster::Failed(reason_of(&status))),
-            Ok(Ok(response)) => Ok(response.into_inner()),
-        }
-    }
-}
-
-/// Why a roster could not be had from a holder.
-#[derive(Debug)]
-enum NoRoster {
-    /// The holder's newest is an older one: whoever named it made it up.
-    Unknown,
-    /// It may come later.
-    Failed(String),
 }
 
 /// A status as one line: what went wrong, with what lies under it.

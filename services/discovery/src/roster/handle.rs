@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{Error, ROSTER_BYTES_MAX, RootKeys, SignedRoster};
 
-/// How many rosters stay in memory; earlier ones are read from disk when a record names one.
+/// How many rosters stay in memory, those asked for last; others are read from disk when a record names one.
 const HISTORY_MAX: usize = 64;
 
 /// What came of an offered roster.
@@ -38,10 +38,35 @@ struct Inner {
     allow_development: bool,
     cache: Option<RosterCache>,
     current: ArcSwap<SignedRoster>,
-    history: Mutex<BTreeMap<u64, Arc<SignedRoster>>>,
+    history: Mutex<History>,
     changed: watch::Sender<u64>,
     /// One offer at a time, so that two that cross cannot step over each other.
     offer: Mutex<()>,
+}
+
+/// The rosters in memory, each with when it was asked for last.
+#[derive(Debug, Default)]
+struct History {
+    rosters: BTreeMap<u64, (Arc<SignedRoster>, u64)>,
+    asked: u64,
+}
+
+impl History {
+    fn get(&mut self, number: u64) -> Option<Arc<SignedRoster>> {
+        self.asked += 1;
+        let (roster, asked) = self.rosters.get_mut(&number)?;
+        *asked = self.asked;
+        Some(roster.clone())
+    }
+
+    fn insert(&mut self, roster: Arc<SignedRoster>) {
+        self.asked += 1;
+        self.rosters.insert(roster.number, (roster, self.asked));
+        while self.rosters.len() > HISTORY_MAX {
+            let oldest = self.rosters.iter().min_by_key(|(_, (_, asked))| *asked).map(|(number, _)| *number);
+            oldest.map(|number| self.rosters.remove(&number));
+        }
+    }
 }
 
 impl RosterHandle {
@@ -58,13 +83,13 @@ impl RosterHandle {
         cache: Option<RosterCache>,
         initial: Option<&[u8]>,
     ) -> Result<Self, Error> {
-        let mut history = BTreeMap::new();
+        let mut history = History::default();
         let mut newest: Option<Arc<SignedRoster>> = None;
         for bytes in cache.as_ref().map(RosterCache::read_all).transpose()?.unwrap_or_default() {
             match SignedRoster::verify(&bytes, &pinned, newest.as_deref(), allow_development) {
                 Ok(roster) => {
                     let roster = Arc::new(roster);
-                    history.insert(roster.number, roster.clone());
+                    history.insert(roster.clone());
                     newest = Some(roster);
                 }
                 Err(error) => tracing::warn!(%error, "Cached roster refused and passed over"),
@@ -77,7 +102,7 @@ impl RosterHandle {
                     if let Some(cache) = &cache {
                         cache.store(&roster)?;
                     }
-                    history.insert(roster.number, roster.clone());
+                    history.insert(roster.clone());
                     newest = Some(roster);
                 }
                 Err(Error::RollBack { .. }) => {}
@@ -85,9 +110,6 @@ impl RosterHandle {
             }
         }
         let current = newest.ok_or(Error::None)?;
-        while history.len() > HISTORY_MAX {
-            history.pop_first();
-        }
         let (changed, _) = watch::channel(current.number);
         Ok(Self(Arc::new(Inner {
             pinned,
@@ -107,11 +129,12 @@ impl RosterHandle {
 
     /// The accepted roster of this number; absent when it was never accepted here.
     ///
-    /// The last 64 are in memory. An earlier one is read from disk and counts if the pinned or the present root keys
+    /// The 64 asked for last are in memory. Another is read from disk and counts if the pinned or the present root keys
     /// signed it.
     pub fn at(&self, number: u64) -> Option<Arc<SignedRoster>> {
-        if let Some(known) = self.0.history.lock().get(&number) {
-            return Some(known.clone());
+        let known = self.0.history.lock().get(number);
+        if known.is_some() {
+            return known;
         }
         // Out of memory but once accepted: its own governance signed it, as was checked when it was accepted.
         let bytes = self.0.cache.as_ref()?.read(number).ok()??;
@@ -122,7 +145,9 @@ impl RosterHandle {
                 SignedRoster::verify(&bytes, &root, None, self.0.allow_development)
             })
             .ok()?;
-        (own.number == number).then(|| Arc::new(own))
+        let own = (own.number == number).then(|| Arc::new(own))?;
+        self.0.history.lock().insert(own.clone());
+        Some(own)
     }
 
     /// Takes a roster from anywhere: the directory, a peer, an operator. It is cached before it is in force.
@@ -143,18 +168,37 @@ impl RosterHandle {
             cache.store(&next)?;
         }
         let next = Arc::new(next);
-        {
-            let mut history = self.0.history.lock();
-            history.insert(next.number, next.clone());
-            while history.len() > HISTORY_MAX {
-                history.pop_first();
-            }
-        }
+        self.0.history.lock().insert(next.clone());
         tracing::info!(roster = next.number, "Roster in force");
         let number = next.number;
         self.0.current.store(next);
         self.0.changed.send_replace(number);
         Ok(Offer::Accepted)
+    }
+
+    /// The lowest roster held above `number`: on the way back to that one, what it links to comes next.
+    pub fn held_above(&self, number: u64) -> Option<Arc<SignedRoster>> {
+        (number.saturating_add(1)..=self.current().number).find_map(|next| self.at(next))
+    }
+
+    /// Takes up a roster that was passed over here, or was in force before this node was there, because a record names
+    /// it. The one after it must be held, and link to it. What is in force stays so.
+    ///
+    /// # Errors
+    /// [`Error`] when it is refused, or the disk fails.
+    pub fn recall(&self, number: u64, bytes: &[u8]) -> Result<(), Error> {
+        let _turn = self.0.offer.lock();
+        if self.at(number).is_some() {
+            return Ok(());
+        }
+        let next = number.checked_add(1).and_then(|next| self.at(next)).ok_or(Error::Unlinked(number))?;
+        let roster = SignedRoster::before(&next, bytes, self.0.allow_development)?;
+        if let Some(cache) = &self.0.cache {
+            cache.store(&roster)?;
+        }
+        tracing::info!(roster = number, "An earlier roster was taken up");
+        self.0.history.lock().insert(Arc::new(roster));
+        Ok(())
     }
 
     /// Tells of each change by the number now in force. Changes that come close together may show as one.

@@ -75,6 +75,9 @@ pub enum Error {
         /// The number in force.
         held: u64,
     },
+    /// No roster held here says that it came before.
+    #[error("no roster held here links to roster {0}; fetch the one after it first")]
+    Unlinked(u64),
     /// Of another federation.
     #[error("the roster is of federation {found:?}, this node belongs to {wanted:?}")]
     Federation {
@@ -146,7 +149,7 @@ impl SignedRoster {
         // Signatures first: nothing an outsider wrote is looked at any closer.
         let outgoing = previous.map(|p| RootKeys::from(&p.governance));
         threshold(&envelope, outgoing.as_ref().unwrap_or(pinned))?;
-        let mut roster: Roster = serde_json::from_slice(envelope.payload()).map_err(|e| Error::Shape(e.to_string()))?;
+        let roster: Roster = serde_json::from_slice(envelope.payload()).map_err(|e| Error::Shape(e.to_string()))?;
         let number = roster.number;
         if previous.is_some_and(|p| p.governance != roster.governance) {
             threshold(&envelope, &RootKeys::from(&roster.governance))?;
@@ -172,6 +175,41 @@ impl SignedRoster {
             }
         }
 
+        Self::sound(roster, bytes, digest)
+    }
+
+    /// Reads the roster that `next` came after: one that was passed over, or that was in force before this node was there.
+    ///
+    /// The link of `next`, which governance has signed, says that it is the very one; its own governance must have signed
+    /// it as well.
+    ///
+    /// # Errors
+    /// [`Error`] for a bad envelope or document, too few signatures, a roster that `next` does not link to, a
+    /// development roster that is not allowed, or a bad CA.
+    pub fn before(next: &Self, bytes: &[u8], allow_development: bool) -> Result<Self, Error> {
+        let envelope = Envelope::parse(bytes, ROSTER_TYPE, ROSTER_BYTES_MAX)?;
+        let digest: [u8; 32] = Sha256::digest(envelope.payload()).into();
+        // The link first: nothing an outsider wrote is looked at any closer.
+        if next.previous.as_deref() != Some(hex::encode(digest).as_str()) {
+            return Err(Error::Unlinked(next.number.saturating_sub(1)));
+        }
+        let roster: Roster = serde_json::from_slice(envelope.payload()).map_err(|e| Error::Shape(e.to_string()))?;
+        let number = roster.number;
+        if number.saturating_add(1) != next.number {
+            return Err(Error::Link { number: next.number, held: number });
+        }
+        threshold(&envelope, &RootKeys::from(&roster.governance))?;
+        if roster.federation != next.federation {
+            return Err(Error::Federation { found: roster.federation, wanted: next.federation.clone() });
+        }
+        if roster.development && !allow_development {
+            return Err(Error::Development(number));
+        }
+        Self::sound(roster, bytes, digest)
+    }
+
+    fn sound(mut roster: Roster, bytes: &[u8], digest: [u8; 32]) -> Result<Self, Error> {
+        let number = roster.number;
         roster.sort();
         let faults = roster.faults();
         if !faults.is_empty() {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use campanile_bus::record;
-use campanile_bus::verify::Verdict;
+use campanile_bus::verify::{Source, Verdict};
 use campanile_log::{Entry, Hash, Position, Standing};
 use campanile_proto::{bus::v1 as wire, convert};
 use prost::Message as _;
@@ -109,12 +109,11 @@ pub fn record(data: &[u8]) {
 pub fn judge(data: &[u8]) {
     let Ok(record) = wire::Record::decode(data) else { return };
     let signed = SIGNED.contains(&record.header);
-    for by_origin in [true, false] {
-        for verdict in
-            [VERIFIER.judge(&log(), &record, by_origin), VERIFIER.judge_without_roster(&log(), &record, by_origin)]
+    for source in [Source::Origin, Source::Relay] {
+        for verdict in [VERIFIER.judge(&log(), &record, source), VERIFIER.judge_without_roster(&log(), &record, source)]
         {
             let Verdict::Append(checked) = verdict else { continue };
-            assert!(by_origin || signed, "a relay's forgery would be kept");
+            assert!(source == Source::Origin || signed, "a relay's forgery would be kept");
             if checked.replica.standing == Standing::Counted {
                 assert!(signed, "what nobody signed counts");
                 let body = checked.replica.body.as_ref().expect("what counts has a body");
