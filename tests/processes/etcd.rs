@@ -36,12 +36,12 @@ const HOP_WITHIN: Duration = Duration::from_secs(5);
 const HEAL_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn traffic_goes_on_while_etcd_3_4_is_frozen_killed_restarted_and_wiped_and_registration_heals() {
+async fn traffic_goes_on_while_etcd_3_4_is_frozen_killed_compacted_rewound_and_wiped_and_registration_heals() {
     traffic_survives(EtcdVersion::V34).await.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn traffic_goes_on_while_etcd_3_5_is_frozen_killed_restarted_and_wiped_and_registration_heals() {
+async fn traffic_goes_on_while_etcd_3_5_is_frozen_killed_compacted_rewound_and_wiped_and_registration_heals() {
     traffic_survives(EtcdVersion::V35).await.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
@@ -63,6 +63,19 @@ async fn traffic_survives(version: EtcdVersion) -> Result<()> {
     etcd = blocking(etcd, EtcdServer::start_again).await?;
     registered(&town, &etcd, "after etcd was killed").await?;
     running.more(4).await.context("after etcd was killed")?;
+
+    etcd = blocking(etcd, EtcdServer::keep).await?;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        etcd.compact().await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    registered(&town, &etcd, "while etcd was compacted ten times a second").await?;
+    running.more(4).await.context("while etcd was compacted")?;
+
+    etcd = blocking(etcd, EtcdServer::rewind).await?;
+    registered(&town, &etcd, "after etcd was rewound").await?;
+    running.more(4).await.context("after etcd was rewound")?;
 
     etcd = blocking(etcd, EtcdServer::wipe).await?;
     registered(&town, &etcd, "after etcd was wiped").await?;

@@ -33,6 +33,9 @@ pub enum Error {
     /// The system refused.
     #[error("failed to start etcd")]
     Io(#[from] std::io::Error),
+    /// It refused what a client asked for.
+    #[error("etcd refused")]
+    Client(#[from] etcd_client::Error),
     /// It never answered.
     #[error("etcd did not answer within {secs} s; its log ends: {0}", secs = START_MAX.as_secs())]
     Silent(String),
@@ -160,7 +163,7 @@ impl EtcdServer {
     }
 
     fn spawn(&mut self) -> Result<(), Error> {
-        let data = self.folder.path().join(format!("data-{}", self.data));
+        let data = self.data_folder();
         let log = std::fs::File::create(self.folder.path().join("log"))?;
         let (client, peer) = (self.url(), format!("http://127.0.0.1:{}", self.peer_port));
         // The shell's own process becomes etcd; its child watches that a process with this data folder does not
@@ -215,6 +218,48 @@ impl EtcdServer {
         self.start_again()
     }
 
+    /// Keeps the data as it is at this moment, as a snapshot of the machine would, for [`Self::rewind`].
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep(&mut self) -> Result<(), Error> {
+        self.pause()?;
+        let kept = copy(&self.data_folder(), &self.kept_folder());
+        self.resume()?;
+        kept
+    }
+
+    /// Kills the server and starts it again with what [`Self::keep`] has kept: its revisions go back.
+    ///
+    /// # Errors
+    /// [`Error`] when it does not start, or nothing was kept.
+    pub fn rewind(&mut self) -> Result<(), Error> {
+        self.kill()?;
+        self.data += 1;
+        copy(&self.kept_folder(), &self.data_folder())?;
+        self.start_again()
+    }
+
+    /// Writes something of no meaning and forgets all history before it: a watch that has fallen behind meets that.
+    ///
+    /// # Errors
+    /// [`Error::Client`] when it refuses.
+    pub async fn compact(&self) -> Result<(), Error> {
+        let mut client = etcd_client::Client::connect([self.url()], None).await?;
+        let put = client.put("/campanile-test/other", "x", None).await?;
+        let revision = put.header().map_or(0, etcd_client::ResponseHeader::revision);
+        client.compact(revision, None).await?;
+        Ok(())
+    }
+
+    fn data_folder(&self) -> PathBuf {
+        self.folder.path().join(format!("data-{}", self.data))
+    }
+
+    fn kept_folder(&self) -> PathBuf {
+        self.folder.path().join("kept")
+    }
+
     /// Freezes the server: connections stay open, and nothing answers.
     ///
     /// # Errors
@@ -244,6 +289,15 @@ impl Drop for EtcdServer {
         // A frozen process dies of SIGKILL all the same. A failure here leaves it to its watcher.
         drop(self.kill());
     }
+}
+
+/// Copies a folder whole, in place of what was there.
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    if to.exists() {
+        std::fs::remove_dir_all(to)?;
+    }
+    let status = Command::new("cp").arg("-a").args([from, to]).status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other("the data could not be copied").into()) }
 }
 
 #[allow(clippy::print_stderr)]

@@ -121,17 +121,13 @@ async fn a_node_older_than_etcd_announces_when_it_comes_3_5() {
 async fn survives_compaction(version: EtcdVersion) {
     let Some(server) = EtcdServer::start(version).unwrap() else { return };
     let pair = settled(&server.url()).await;
-    let mut raw = etcd_client::Client::connect([server.url()], None).await.unwrap();
     let begun = Instant::now();
     let mut epoch = 1;
-    // Each round writes, compacts all history, and freezes now and then, so that resumed watches meet the compaction.
     while begun.elapsed() < Duration::from_secs(4) {
         epoch += 1;
         pair.announce(epoch);
-        let put = raw.put("/campanile/test/other", "x", None).await.unwrap();
-        let revision = put.header().unwrap().revision();
-        raw.compact(revision, None).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        server.compact().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     wait_for("the last epoch", HEAL, || pair.sees(epoch)).await;
 }
@@ -144,6 +140,33 @@ async fn compaction_loses_no_update_3_4() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_loses_no_update_3_5() {
     survives_compaction(EtcdVersion::V35).await;
+}
+
+async fn survives_rewinding(version: EtcdVersion) {
+    let Some(mut server) = EtcdServer::start(version).unwrap() else { return };
+    let pair = settled(&server.url()).await;
+    server.keep().unwrap();
+    // What is announced after the snapshot is gone with it, and the revisions that the watch has seen are no more.
+    for epoch in 2..6 {
+        pair.announce(epoch);
+        wait_for("the change", HEAL, || pair.sees(epoch)).await;
+    }
+    server.rewind().unwrap();
+    wait_for("its own registration, anew", HEAL, || pair.node.health().registered).await;
+    let stranger = members(&pair.fed, open(&server.url()), None);
+    let again = Pair { watcher: stranger, ..pair };
+    wait_for("the newest epoch at a newcomer", HEAL * 2, || again.sees(5)).await;
+    again.healed(6).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_rewound_etcd_has_forgotten_is_announced_again_3_4() {
+    survives_rewinding(EtcdVersion::V34).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_rewound_etcd_has_forgotten_is_announced_again_3_5() {
+    survives_rewinding(EtcdVersion::V35).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,9 +184,7 @@ async fn changes_and_compaction_during_an_outage_of_the_watcher_are_caught_up_wi
     pair.announce(2);
     wait_for("the change", HEAL, || pair.node.health().registered).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let mut raw = etcd_client::Client::connect([server.url()], None).await.unwrap();
-    let revision = raw.put("/campanile/test/other", "x", None).await.unwrap().header().unwrap().revision();
-    raw.compact(revision, None).await.unwrap();
+    server.compact().await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!pair.sees(2), "the proxy leaks");
     proxy.cut(false);
