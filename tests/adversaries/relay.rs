@@ -16,7 +16,7 @@ use prost::Message as _;
 
 use crate::liar::{Liar, Line};
 use crate::setting::{HARBOUR_VIEW, harbour_view};
-use crate::words::{log_of, on_wire};
+use crate::words::{governance, log_of, next_roster, on_wire};
 
 /// How a relay spoils the records of a log.
 type Spoil<'a> = (&'static str, Box<dyn Fn(&[Line]) -> Vec<Line> + 'a>);
@@ -243,6 +243,52 @@ async fn r1_a_record_in_a_newer_schema_goes_through_an_older_relay_bit_for_bit()
     let held = held.await.unwrap();
     assert_eq!(held.entry.header, header);
     assert_eq!(held.entry.standing, Standing::Counted);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_a_relay_that_keeps_the_named_roster_back_makes_no_record_void() {
+    let builder = harbour_view().away("edb/node-1").away("had/node-1").away("isd/gateway-1");
+    let mut cluster = builder.start().await.unwrap();
+    let log = LogId::new("fsd/node-1", Lane::Urgent);
+    let fsd = cluster.bus("fsd/node-1").unwrap();
+    let old = fsd.roster().current();
+    let newer = next_roster(&cluster, &old, &governance(&cluster), |_| {});
+    fsd.roster().offer(&newer).unwrap();
+    let dispatch = cluster.client("fsd/dispatch").await.unwrap();
+    let fire = Fire::new("under-the-second", cluster.time.now(), HARBOUR_VIEW);
+    dispatch.publish(&Publish::cap_xml(fire.xml())).await.unwrap();
+    let lines: Vec<Line> =
+        log_of(&fsd, &log).await.iter().map(|one| (one.entry.position.place(), on_wire(one))).collect();
+    drop((dispatch, fsd));
+    cluster.stop("fsd/node-1").await;
+    cluster.stop("hko/node-1").await;
+
+    // The relay serves the record as it is, and says that the old roster is the one that it names.
+    cluster.start("edb/node-1").await.unwrap();
+    let edb = cluster.bus("edb/node-1").unwrap();
+    let liar = Liar::start(&cluster, "had/node-1", "edb/node-1").await;
+    liar.say(&log, lines);
+    liar.roster(2, old.envelope().to_vec());
+    liar.lure(&cluster, "edb/node-1");
+    let author = "fsd/node-1".parse().unwrap();
+    wait_for("the roster asked for, again and again", LIMIT, || async {
+        edb.pullers().poke(&author);
+        Ok((liar.rosters_asked() >= 6).then_some(()))
+    })
+    .await
+    .unwrap();
+    let held = log_of(&edb, &log).await;
+    assert!(held.is_empty(), "a good record is void here for ever: {:?}", held[0].entry.standing);
+
+    // Its author is back, and it counts.
+    cluster.start("fsd/node-1").await.unwrap();
+    let held = wait_for("the fire", LIMIT * 2, || async {
+        edb.pullers().poke(&author);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(log_of(&edb, &log).await.into_iter().next())
+    });
+    assert_eq!(held.await.unwrap().entry.standing, Standing::Counted);
     cluster.shutdown().await;
 }
 

@@ -323,7 +323,8 @@ async fn a_second_interrupt_ends_a_live_drill_that_cannot_be_cleared_yet_and_say
         ensure!(!output.status.success() && said.contains("ended before everything of it was cancelled"), "{said}");
         // What it says is to be done clears everything up.
         let next = said.split("campanile drill ").nth(1).and_then(|rest| rest.lines().next()).context("no command")?;
-        let aborted = town.drill(&next.split_whitespace().collect::<Vec<_>>()).await?;
+        let aborted =
+            town.drill(&next.split_whitespace().map(|word| word.trim_matches('\'')).collect::<Vec<_>>()).await?;
         ensure!(aborted.status.success(), "{}", told(&aborted));
         ensure!(town.in_force().await? == 0, "something is in force after it");
         anyhow::Ok(())

@@ -29,7 +29,7 @@ const ROUNDS: usize = 10;
 /// Fires between two kills, so 10,260 in all.
 const STAGE: usize = 342;
 /// Fires between two kills of a longer form: it is about the kills.
-const LONG_STAGE: usize = 30;
+const LONG_STAGE: usize = 10;
 /// How often one publisher tries one fire, at 50 ms or more apart.
 const TRIES_MAX: u32 = 1_000;
 /// Each closure is a commit of its own in a debug build; a busy machine makes some 25 of them a second.
@@ -85,7 +85,7 @@ async fn ten_thousand_fires_through_thirty_kills_lose_nothing_double_nothing_and
         let mut victims = [FSD, EDB, GATEWAY];
         victims.shuffle(&mut random);
         for victim in victims {
-            let at = work.acknowledged.load(Ordering::SeqCst) + random.random_range(10..stage / 2);
+            let at = work.acknowledged.load(Ordering::SeqCst) + random.random_range(stage / 20..stage / 2);
             let (late, down) = (random.random_range(0..20_000), random.random_range(20..500));
             work.released.add_permits(stage);
             let waited = Instant::now();

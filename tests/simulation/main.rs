@@ -183,6 +183,12 @@ fn s1_a_record_counts_by_the_roster_that_it_names_where_that_was_passed_over_and
 }
 
 #[test]
+fn t4_a_department_is_heard_over_others_while_it_runs_and_missed_when_it_does_not() {
+    let faults = run::scenarios::hear_over_others();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn l1_a_fire_whose_commit_fails_is_not_acknowledged() {
     let faults = run::scenarios::fail_the_commit_of_a_fire();
     assert!(faults.is_empty(), "{faults:#?}");

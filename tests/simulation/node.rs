@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use campanile_alert::{Alert, Clock, DepartmentId, ExerciseId, vocabulary};
+use campanile_alert::{Alert, Clock, DepartmentId, ExerciseId, Timestamp, vocabulary};
 use campanile_bus::record::Draft;
 use campanile_bus::{Bus, Derive, Options, Published, Submission};
 use campanile_discovery::{Members, MembersConfig, MemoryHub, RosterHandle, TlsMaterial};
@@ -33,7 +33,12 @@ pub(crate) enum Wish {
     Record(Box<Draft>),
     /// It is to sign with its keys of that generation from now on.
     Keys(u32),
+    /// It is to say who is not heard.
+    Unheard(Unheard),
 }
+
+/// Where a node says who is not heard, and since when.
+pub(crate) type Unheard = Arc<Mutex<Option<BTreeMap<DepartmentId, Option<Timestamp>>>>>;
 
 /// A wish on its way.
 pub(crate) struct Call {
@@ -171,11 +176,11 @@ impl Node {
                 _ = failed.wait_for(|failed| *failed) => break,
                 call = waiting.recv() => {
                     let Some(call) = call else { break };
-                    if let Wish::Keys(generation) = call.wish {
-                        bus.set_keys(keys(&self.department, generation));
-                        continue;
+                    match call.wish {
+                        Wish::Keys(generation) => bus.set_keys(keys(&self.department, generation)),
+                        Wish::Unheard(told) => *told.lock() = Some(bus.unheard()),
+                        _ => _ = tokio::spawn(answer(Arc::clone(shared), bus.clone(), call)),
                     }
-                    tokio::spawn(answer(Arc::clone(shared), bus.clone(), call));
                 }
             }
         }
@@ -241,6 +246,13 @@ impl Node {
         self.process.lock().as_ref().is_some_and(|process| process.calls.try_send(call).is_ok())
     }
 
+    /// Asks it who is not heard; what it says is there after the next step.
+    pub(crate) fn ask_unheard(&self) -> Unheard {
+        let told = Unheard::default();
+        let _is_up = self.call(Call { intent: usize::MAX, attempt: 0, wish: Wish::Unheard(Arc::clone(&told)) });
+        told
+    }
+
     /// Lets a commit of the running process meet a fault.
     pub(crate) fn fail_commit(&self, nth: u64, fault: Fault) {
         let store = self.process.lock().as_ref().and_then(|process| process.store.upgrade());
@@ -280,7 +292,7 @@ async fn answer(shared: Arc<Shared>, bus: Bus, call: Call) {
                 Refusal { reason: error.to_string(), again }
             })
         }
-        Wish::Keys(_) => return,
+        Wish::Keys(_) | Wish::Unheard(_) => return,
         Wish::Record(draft) => {
             bus.record(*draft).await.map_err(|error| Refusal { reason: error.to_string(), again: error.is_retryable() })
         }

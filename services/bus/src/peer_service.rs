@@ -212,14 +212,16 @@ impl PeerService for Peers {
         request: Request<wire::GetRosterRequest>,
     ) -> Result<Response<wire::GetRosterResponse>, Status> {
         self.node(&request)?;
-        let roster = match request.into_inner().number {
-            None => self.roster.current(),
-            Some(number) => {
-                self.roster.at(number).ok_or_else(|| Status::not_found(format!("roster {number} is not held here")))?
-            }
+        let Some(number) = request.into_inner().number else {
+            let newest = self.roster.current();
+            let envelope = newest.envelope().to_vec().into();
+            return Ok(Response::new(wire::GetRosterResponse { number: newest.number, envelope }));
         };
-        let envelope = roster.envelope().to_vec().into();
-        Ok(Response::new(wire::GetRosterResponse { number: roster.number, envelope }))
+        let roster = self.roster.clone();
+        let held = blocking(&self.surroundings, move || roster.envelope(number)).await;
+        let held = held.map_err(|_| Status::internal("the disk was not read to the end"))?;
+        let envelope = held.ok_or_else(|| Status::not_found(format!("roster {number} is not held here")))?.into();
+        Ok(Response::new(wire::GetRosterResponse { number, envelope }))
     }
 
     async fn poke(&self, request: Request<wire::PokeRequest>) -> Result<Response<wire::PokeResponse>, Status> {

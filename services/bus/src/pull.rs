@@ -30,6 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
+use crate::checkpoint::Checkpoints;
 use crate::metrics::Metrics;
 use crate::peer_service::{CREDIT_BYTES_MAX, OLDER_MAX};
 use crate::pipeline;
@@ -72,8 +73,9 @@ const ROSTERS_MAX: u64 = 1_024;
 pub struct LogView {
     /// The tail that the origin last spoke of, or a higher one that another holder has.
     pub seen: Option<Position>,
-    /// When the origin itself last sent a record or a bookmark: what another holder sends says nothing about whether the
-    /// origin still speaks, nor whether that is all it has said.
+    /// When the origin last spoke: sent a record or a bookmark itself, or signed the newest checkpoint that others have
+    /// passed on. What else another holder sends says nothing about whether the origin still speaks, nor whether that is
+    /// all it has said.
     pub heard: Option<Timestamp>,
     /// Who serves it now.
     pub served_by: Option<OriginId>,
@@ -119,6 +121,8 @@ pub struct Parts {
     pub roster: RosterHandle,
     /// The judgement of records.
     pub verifier: Verifier,
+    /// What origins say of the ends of their logs.
+    pub checkpoints: Arc<Checkpoints>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -509,6 +513,7 @@ impl Task {
             returned: 0,
             return_at: None,
             told: None,
+            lacking: BTreeSet::new(),
             handed_on: 0,
             handing: JoinSet::new(),
         }

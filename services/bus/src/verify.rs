@@ -58,7 +58,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Judges a record of `log`.
+    /// Judges a record of `log` by the roster that it names, which must be had first.
     pub fn judge(&self, log: &LogId, record: &wire::Record, source: Source) -> Verdict {
         self.judged(log, record, source, true)
     }
@@ -79,11 +79,10 @@ impl Verifier {
             return Verdict::Refuse(format!("the record belongs to {}", header.log));
         }
         let current = self.roster.current();
-        let named = self.roster.at(header.roster);
-        if named.is_none() && needs_roster {
+        let unknown = header.roster > current.number;
+        if unknown && needs_roster {
             return Verdict::NeedsRoster(header.roster);
         }
-        let unknown = header.roster > current.number;
         let by_origin = source == Source::Origin;
         let signed = match self.signed(&current, &header, record) {
             Ok(Signed::Good) if unknown => {
@@ -96,6 +95,11 @@ impl Verifier {
             Err(reason) if by_origin => Signed::Uncounted(reason),
             Err(reason) => return Verdict::Refuse(reason),
         };
+        let named = if unknown { None } else { self.roster.at(header.roster) };
+        // Nobody is asked for what nothing shows that the origin signed.
+        if named.is_none() && needs_roster && matches!(signed, Signed::Good) {
+            return Verdict::NeedsRoster(header.roster);
+        }
         // What was for ourselves alone comes back as a header: nobody else ever had the body, and without the header no
         // later record would follow what peers hold.
         let bare = source == Source::Returned && record.body.is_none();

@@ -82,7 +82,7 @@ fn log_line(log: &LogLag) -> String {
     };
     let heard = log.heard_age_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", seconds(ms)));
     let from = log.served_by.as_deref().unwrap_or("nobody");
-    format!("{:<9} holds {}, {behind}, heard {heard} from {from}", log.lane, at(&log.held))
+    format!("{:<9} holds {}, {behind}, heard {heard}, served by {from}", log.lane, at(&log.held))
 }
 
 fn peer_lines(peer: &Peer) -> Vec<String> {

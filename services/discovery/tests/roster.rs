@@ -110,19 +110,20 @@ fn a_roster_that_was_passed_over_is_taken_up_when_the_one_after_it_links_to_it()
     assert_eq!(late.offer(&rosters[3]), Ok(Offer::Accepted));
     assert_eq!((late.held_above(1).unwrap().number, late.held_above(4).is_none()), (4, true));
     // From the newest back: nothing says what the second is before the third is there.
-    assert_eq!(late.recall(2, &rosters[1]), Err(Error::Unlinked(2)));
+    assert_eq!(late.recall(2, Some(&rosters[1])), Err(Error::Unlinked(2)));
     // Governance signed that one as well, and yet it is not the one.
     let mut other = Draft::after(&whole.at(2).unwrap());
     other.revoke(Revoked { department: dept("edb"), serial: "1".into() });
-    assert_eq!(late.recall(3, &signed(other, &[&a, &b])), Err(Error::Unlinked(3)));
+    assert_eq!(late.recall(3, Some(&signed(other, &[&a, &b]))), Err(Error::Unlinked(3)));
     // The one, without its signatures.
     let bare = signed(Draft::after(&whole.at(2).unwrap()), &[]);
-    assert!(matches!(late.recall(3, &bare), Err(Error::Threshold { .. } | Error::Unlinked(3))));
-    assert_eq!(late.recall(3, b"{}").unwrap_err().to_string(), "the roster's envelope was refused");
-    assert_eq!((late.recall(3, &rosters[2]), late.recall(2, &rosters[1])), (Ok(()), Ok(())));
+    assert!(matches!(late.recall(3, Some(&bare)), Err(Error::Threshold { .. })));
+    assert_eq!(late.recall(3, Some(b"{}")).unwrap_err().to_string(), "the roster's envelope was refused");
+    assert_eq!((late.recall(3, Some(&rosters[2])), late.recall(2, Some(&rosters[1]))), (Ok(()), Ok(())));
     assert_eq!((late.current().number, late.at(2).unwrap().digest()), (4, whole.at(2).unwrap().digest()));
-    assert_eq!(late.recall(5, &rosters[2]), Err(Error::Unlinked(5)));
-    assert_eq!(late.recall(u64::MAX, &rosters[2]), Err(Error::Unlinked(u64::MAX)));
+    assert_eq!(late.recall(5, Some(&rosters[2])), Err(Error::Unlinked(5)));
+    assert_eq!(late.recall(u64::MAX, Some(&rosters[2])), Err(Error::Unlinked(u64::MAX)));
+    assert_eq!((late.at(5).is_none(), late.envelope(5), late.envelope(2).as_ref()), (true, None, Some(&rosters[1])));
     drop(late);
     // It is on the disk.
     let again = open();

@@ -128,7 +128,13 @@ pub fn frame() -> Vec<Vec<u8>> {
     let ask = |kind| wire::PullRequest { kind: Some(kind) }.encode_to_vec();
     let mut seeds: Vec<Vec<u8>> = records.iter().map(|record| say(Say::Record(record.clone()))).collect();
     seeds.push(say(Say::Diverged(wire::Diverged { record: records.first().cloned() })));
-    let body = wire::CheckpointBody { federation: federation::NAME.into(), tail: Some(position()), time };
+    let body = wire::CheckpointBody {
+        federation: federation::NAME.into(),
+        tail: Some(position()),
+        time,
+        origin: String::new(),
+        lane: 0,
+    };
     let signatures = records.first().map(|record| record.signatures.clone()).unwrap_or_default();
     let checkpoint = Some(wire::Checkpoint { body: body.encode_to_vec().into(), signatures });
     seeds.push(say(Say::Bookmark(wire::Bookmark {

@@ -186,6 +186,30 @@ fn pass_the_named_roster_over(withdrawn: bool) -> Vec<String> {
     run.end()
 }
 
+/// edb gets what fsd says over had alone: it hears fsd as long as fsd runs, and misses it soon after it has gone.
+pub(crate) fn hear_over_others() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.until(1_000);
+    run.report("before");
+    run.until(3_000);
+    run.set_link(FSD, EDB, Connection::Cut);
+    let unheard = |run: &mut Run, at_ms: u64| {
+        run.until(at_ms);
+        let told = run.nodes[EDB].ask_unheard();
+        run.until(at_ms + 100);
+        let told = told.lock().take();
+        told.unwrap_or_default().into_keys().map(|department| department.to_string()).collect::<Vec<_>>()
+    };
+    let (while_it_runs, still) = (unheard(&mut run, 90_000), unheard(&mut run, 110_000));
+    run.expect(while_it_runs.is_empty() && still.is_empty(), || format!("edb misses {while_it_runs:?} and {still:?}"));
+    run.crash(FSD);
+    let gone = unheard(&mut run, 190_000);
+    run.expect(gone == ["fsd"], || format!("edb misses {gone:?}, and fsd alone has gone"));
+    run.set_link(FSD, EDB, Connection::Good);
+    run.restart(FSD);
+    run.end()
+}
+
 /// The roster that was passed over gives no right, and the newest does.
 pub(crate) fn pass_over_a_roster_without_the_right() -> Vec<String> {
     pass_the_named_roster_over(true)

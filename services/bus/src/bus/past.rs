@@ -54,6 +54,7 @@ impl Bus {
             tails: Arc::clone(&self.0.tails),
             pipeline: self.0.pipeline.clone(),
             roster: self.0.roster.clone(),
+            checkpoints: Arc::clone(&self.0.peers.checkpoints),
             verifier: Verifier {
                 reader: self.0.origin.department().clone(),
                 federation: self.0.federation.clone(),

@@ -1,5 +1,5 @@
-//! The rosters that a stream needs: the newer ones a holder speaks of, the earlier ones that records name, and those
-//! that the holder lacks itself.
+//! The rosters that a stream needs: the newer ones that its holder speaks of, and the earlier ones that records name. It
+//! also hands the holder those that it lacks.
 
 use std::time::Duration;
 
@@ -12,16 +12,25 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::stream::{Stream, reason_of};
-use super::{CALL_WITHIN, ROSTERS_MAX, Task, client_of};
-use crate::surroundings::Link;
+use super::{CALL_WITHIN, RELAY_TURN, ROSTERS_MAX, Task, client_of};
+use crate::surroundings::{Link, blocking};
 
 /// How long nobody is asked again for an earlier roster that nobody had.
 const ASKED_AGAIN: Duration = Duration::from_secs(60);
 
 impl Stream<'_> {
     /// Fetches the rosters from the newest held here up to `number`; where that is an earlier one, those from the lowest
-    /// held above it down to it, as far as anybody has them.
+    /// held above it down to it, as far as anybody has them. It takes as long as a relay's turn at most, and what has come
+    /// until then stays.
     pub(super) async fn fetch_rosters(&mut self, number: u64) -> Result<(), NoRoster> {
+        let fetch = tokio::time::timeout(RELAY_TURN, async {
+            self.fetch_newer(number).await?;
+            if self.task.parts.roster.at(number).is_some() { Ok(()) } else { self.recall_rosters(number).await }
+        });
+        fetch.await.unwrap_or_else(|_| Err(NoRoster::Failed("the rosters did not come in time".into())))
+    }
+
+    async fn fetch_newer(&mut self, number: u64) -> Result<(), NoRoster> {
         let from = self.task.parts.roster.current().number;
         if number.saturating_sub(from) > ROSTERS_MAX {
             // Nobody is that far ahead in earnest; its newest tells whether this holder is.
@@ -41,56 +50,79 @@ impl Stream<'_> {
             let newest = self.get_roster(None).await?;
             self.offer(&newest)?;
         }
-        if self.task.parts.roster.at(number).is_none() {
-            self.recall_rosters(number).await;
+        if self.task.parts.roster.current().number < number {
+            return Err(NoRoster::Failed(format!("{} has given older rosters than it says", self.holder)));
         }
         Ok(())
     }
 
     /// Takes up the rosters that were passed over here, or were in force before this node was there, back to `number`: a
     /// record counts by the roster that it names. Whoever has judged the record by it has it.
-    async fn recall_rosters(&mut self, number: u64) {
-        let pullers = &self.task.pullers;
+    async fn recall_rosters(&mut self, number: u64) -> Result<(), NoRoster> {
         // There is no roster 0.
         let held = (number > 0).then(|| self.task.parts.roster.held_above(number)).flatten();
-        let Some(held) = held.map(|held| held.number).filter(|held| held - number <= ROSTERS_MAX) else { return };
-        if pullers.lost_rosters.lock().range(number..held).any(|(_, at)| at.elapsed() < ASKED_AGAIN) {
-            return;
-        }
-        for number in (number..held).rev() {
-            if !self.recall(number).await {
-                warn!(number, "Nobody reached has this roster; records that name it are judged by the newest");
-                let mut lost = pullers.lost_rosters.lock();
-                lost.retain(|_, at| at.elapsed() < ASKED_AGAIN);
-                lost.insert(number, Instant::now());
-                return;
+        let Some(held) = held.map(|held| held.number) else { return Ok(()) };
+        // The stream tells of the end of it, and the next one goes on from there.
+        let lowest = number.max(held.saturating_sub(ROSTERS_MAX));
+        for number in (lowest..held).rev() {
+            if !self.recall(number).await? {
+                return Ok(());
             }
         }
+        let far = || NoRoster::Failed(format!("roster {number} is more than {ROSTERS_MAX} rosters back"));
+        if lowest > number { Err(far()) } else { Ok(()) }
     }
 
-    /// Asks this holder for an earlier roster, and when it lacks it all the others at once.
-    async fn recall(&mut self, number: u64) -> bool {
-        let Task { pullers, parts, .. } = self.task;
-        let recalled = |response: &wire::GetRosterResponse| match parts.roster.recall(number, &response.envelope) {
-            Ok(()) => true,
-            Err(error) => {
-                debug!(number, %error, "An earlier roster was refused");
-                false
+    /// Looks for an earlier roster on the disk, asks this holder for it, and when it lacks it all the others at once;
+    /// false when nobody has it.
+    async fn recall(&mut self, number: u64) -> Result<bool, NoRoster> {
+        if self.take_up(number, None).await {
+            return Ok(true);
+        }
+        if !self.lacking.contains(&number) {
+            match self.get_roster(Some(number)).await {
+                Ok(response) if self.take_up(number, Some(response.envelope.clone())).await => return Ok(true),
+                Ok(_) | Err(NoRoster::Unknown) => _ = self.lacking.insert(number),
+                // It may have it. From its origin this stops its own log alone; after a relay another holder is next.
+                Err(failed) => return Err(failed),
             }
-        };
-        if self.get_roster(Some(number)).await.is_ok_and(|response| recalled(&response)) {
-            return true;
+        }
+        let Task { pullers, parts, .. } = self.task;
+        if pullers.lost_rosters.lock().get(&number).is_some_and(|at| at.elapsed() < ASKED_AGAIN) {
+            return Ok(false);
         }
         let others = pullers.others(parts).into_iter().filter(|other| other != self.holder);
         let channels = others.filter_map(|other| self.task.channel(&other).ok());
         let mut answers: FuturesUnordered<_> =
             channels.map(|channel| get_roster(client_of(channel), Some(number))).collect();
         while let Some(answer) = answers.next().await {
-            if answer.is_ok_and(|response| recalled(&response)) {
-                return true;
+            if let Ok(response) = answer
+                && self.take_up(number, Some(response.envelope)).await
+            {
+                return Ok(true);
             }
         }
-        false
+        warn!(number, "Nobody who was reached has this roster; records that name it are judged by the newest");
+        let mut lost = pullers.lost_rosters.lock();
+        lost.retain(|_, at| at.elapsed() < ASKED_AGAIN);
+        lost.insert(number, Instant::now());
+        Ok(false)
+    }
+
+    /// Takes an earlier roster up, or what the disk has kept of it; false when there is none, or it is refused.
+    async fn take_up(&self, number: u64, envelope: Option<Bytes>) -> bool {
+        let parts = &self.task.parts;
+        let roster = parts.roster.clone();
+        // Its check and its write to disk are work for another thread.
+        let taken = blocking(&parts.surroundings, move || roster.recall(number, envelope.as_deref())).await;
+        match taken {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                debug!(number, %error, "An earlier roster was not taken up");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Gives the holder the rosters above the one it spoke of, each once a stream. The stream goes on meanwhile: a holder

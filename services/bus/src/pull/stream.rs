@@ -1,6 +1,7 @@
 //! One open stream: records are judged as they come, go to the disk side by side, and give credit back when they are
 //! durable.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -70,6 +71,8 @@ pub(super) struct Stream<'t> {
     pub(super) return_at: Option<Instant>,
     /// The holder has told that this is all, and not all of it is durable yet.
     pub(super) told: Option<Told>,
+    /// Earlier rosters that the holder was asked for and lacks.
+    pub(super) lacking: BTreeSet<u64>,
     /// The newest roster that was handed on to the holder.
     pub(super) handed_on: u64,
     /// Rosters on their way to the holder, one handing at a time; it gives the newest that came.
@@ -287,7 +290,7 @@ impl Stream<'_> {
             self.hand_on_rosters(bookmark.roster);
         }
         if let Some(checkpoint) = &bookmark.checkpoint {
-            return self.checkpoint(checkpoint).await;
+            return self.checkpoint(checkpoint);
         }
         None
     }
@@ -305,20 +308,31 @@ impl Stream<'_> {
         }
     }
 
-    /// Compares the author's word about its tail with what is held here.
-    async fn checkpoint(&mut self, checkpoint: &wire::Checkpoint) -> Option<End> {
+    /// Compares the author's word about its tail with what is held here. Whoever passes it on, it is the author that
+    /// speaks: it is heard by it, and its log goes as far as it says.
+    fn checkpoint(&mut self, checkpoint: &wire::Checkpoint) -> Option<End> {
         let parts = &self.task.parts;
         let log = &self.task.log;
         let roster = parts.roster.current();
-        let tail = checkpoint::open(&roster, &parts.federation, log, checkpoint)?;
-        let held = parts.store.get(log, tail.epoch, tail.seq).ok()??;
-        if held.position.hash != tail.hash {
+        let word = checkpoint::open(&roster, &parts.federation, log, checkpoint)?;
+        let held = word.tail.and_then(|tail| Some((tail, parts.store.get(log, tail.epoch, tail.seq).ok()??)));
+        if let Some((tail, held)) = &held
+            && held.position.hash != tail.hash
+        {
             warn!(%log, epoch = tail.epoch, seq = tail.seq, "The author's checkpoint names another record than is held");
             parts.metrics.forks.inc();
             return Some(End::Distrusted("the author's checkpoint contradicts what is held here".into()));
         }
         let bytes: Bytes = checkpoint.encode_to_vec().into();
-        if parts.store.checkpoint(log).ok().flatten().as_ref() != Some(&bytes) {
+        let heard = parts.checkpoints.take(log, word, bytes.clone())?;
+        self.task.pullers.view(log, |view| {
+            view.heard = view.heard.max(Some(heard));
+            if word.tail.map(|tail| tail.place()) > view.seen.map(|seen| seen.place()) {
+                view.seen = word.tail;
+            }
+        });
+        let is_kept = || parts.store.checkpoint(log).ok().flatten().is_some_and(|kept| checkpoint::ends(&kept, &word));
+        if held.is_some() && !is_kept() {
             parts.pipeline.checkpoint(log.clone(), bytes);
         }
         None

@@ -156,7 +156,7 @@ pub(super) async fn run(scenario: &Scenario, text: &str, args: &LiveArgs, out: O
             played.map_err(|error| anyhow::anyhow!("{error}"))
         }
         () = interrupt(requests, by.clone()) => {
-            let rest = format!("{exercise} --as {by} --run-dir {}", folder.display());
+            let rest = format!("{exercise} --as {by} --run-dir '{}'", folder.display());
             let next = format!("clear it up with: campanile drill abort {rest}");
             Err(failure("the drill was ended before everything of it was cancelled", next))
         }

@@ -4,7 +4,7 @@
 //! written beside its name, synced, renamed, and the directory synced; a crash leaves either no file or a whole one.
 //! Nothing is believed on loading: the files are verified again, from the lowest number up, each against the one before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ struct Inner {
 struct History {
     rosters: BTreeMap<u64, (Arc<SignedRoster>, u64)>,
     asked: u64,
+    /// The numbers of all that were accepted, in memory or on the disk.
+    accepted: BTreeSet<u64>,
 }
 
 impl History {
@@ -61,6 +63,7 @@ impl History {
 
     fn insert(&mut self, roster: Arc<SignedRoster>) {
         self.asked += 1;
+        self.accepted.insert(roster.number);
         self.rosters.insert(roster.number, (roster, self.asked));
         while self.rosters.len() > HISTORY_MAX {
             let oldest = self.rosters.iter().min_by_key(|(_, (_, asked))| *asked).map(|(number, _)| *number);
@@ -127,27 +130,46 @@ impl RosterHandle {
         self.0.current.load_full()
     }
 
-    /// The accepted roster of this number; absent when it was never accepted here.
+    /// The roster of this number, as far as it was accepted here and is not still to come into force.
     ///
     /// The 64 asked for last are in memory. Another is read from disk and counts if the pinned or the present root keys
-    /// signed it.
+    /// signed it, or the one after it, when that is in memory, links to it.
     pub fn at(&self, number: u64) -> Option<Arc<SignedRoster>> {
-        let known = self.0.history.lock().get(number);
-        if known.is_some() {
-            return known;
+        let current = self.current();
+        if number > current.number {
+            return None;
+        }
+        {
+            let mut history = self.0.history.lock();
+            let known = history.get(number);
+            if known.is_some() || !history.accepted.contains(&number) {
+                return known;
+            }
         }
         // Out of memory but once accepted: its own governance signed it, as was checked when it was accepted.
         let bytes = self.0.cache.as_ref()?.read(number).ok()??;
-        let current = self.current();
         let own = SignedRoster::verify(&bytes, &self.0.pinned, None, self.0.allow_development)
-            .or_else(|_| {
+            .or_else(|error| {
                 let root = RootKeys::from(&current.governance);
-                SignedRoster::verify(&bytes, &root, None, self.0.allow_development)
+                SignedRoster::verify(&bytes, &root, None, self.0.allow_development).map_err(|_| error)
+            })
+            .or_else(|error| {
+                let next = self.0.history.lock().get(number + 1).ok_or(error)?;
+                SignedRoster::before(&next, &bytes, self.0.allow_development)
             })
             .ok()?;
         let own = (own.number == number).then(|| Arc::new(own))?;
         self.0.history.lock().insert(own.clone());
         Some(own)
+    }
+
+    /// The envelope of an accepted roster as it is passed on; whoever takes it verifies it.
+    pub fn envelope(&self, number: u64) -> Option<Vec<u8>> {
+        if number > self.current().number {
+            return None;
+        }
+        let known = self.0.history.lock().rosters.get(&number).map(|(roster, _)| roster.envelope().to_vec());
+        known.or_else(|| self.0.cache.as_ref()?.read(number).ok()?)
     }
 
     /// Takes a roster from anywhere: the directory, a peer, an operator. It is cached before it is in force.
@@ -178,22 +200,33 @@ impl RosterHandle {
 
     /// The lowest roster held above `number`: on the way back to that one, what it links to comes next.
     pub fn held_above(&self, number: u64) -> Option<Arc<SignedRoster>> {
-        (number.saturating_add(1)..=self.current().number).find_map(|next| self.at(next))
+        let above = number.checked_add(1)?;
+        let accepted: Vec<u64> = self.0.history.lock().accepted.range(above..).copied().collect();
+        accepted.into_iter().find_map(|next| self.at(next))
     }
 
     /// Takes up a roster that was passed over here, or was in force before this node was there, because a record names
     /// it. The one after it must be held, and link to it. What is in force stays so.
     ///
+    /// Without `bytes` what the disk has kept from an earlier life is taken up, if it has.
+    ///
     /// # Errors
-    /// [`Error`] when it is refused, or the disk fails.
-    pub fn recall(&self, number: u64, bytes: &[u8]) -> Result<(), Error> {
+    /// [`Error`] when it is refused, is not there, or the disk fails.
+    pub fn recall(&self, number: u64, bytes: Option<&[u8]>) -> Result<(), Error> {
         let _turn = self.0.offer.lock();
         if self.at(number).is_some() {
             return Ok(());
         }
         let next = number.checked_add(1).and_then(|next| self.at(next)).ok_or(Error::Unlinked(number))?;
-        let roster = SignedRoster::before(&next, bytes, self.0.allow_development)?;
-        if let Some(cache) = &self.0.cache {
+        let cache = self.0.cache.as_ref();
+        let roster = match bytes {
+            Some(bytes) => SignedRoster::before(&next, bytes, self.0.allow_development)?,
+            None => {
+                let kept = cache.map(|cache| cache.read(number)).transpose()?.flatten();
+                SignedRoster::before(&next, &kept.ok_or(Error::None)?, self.0.allow_development)?
+            }
+        };
+        if let (Some(cache), Some(_)) = (cache, bytes) {
             cache.store(&roster)?;
         }
         tracing::info!(roster = number, "An earlier roster was taken up");
