@@ -194,9 +194,9 @@ fn report(incoming: &Incoming, channel: &str, counts: &Counts, now: campanile_al
     let id = incoming.id();
     DeliveryReport {
         record_hash: incoming.record.as_bytes().to_vec(),
-        sender: id.sender.to_string(),
-        identifier: id.identifier.to_string(),
-        sent: id.sent.to_string(),
+        sender: id.sender().to_string(),
+        identifier: id.identifier().to_string(),
+        sent: id.sent().to_string(),
         channel: channel.to_owned(),
         stages: stages.into_iter().filter(|stage| stage.count > 0).collect(),
         time: Some(convert::timestamp_to_wire(now)),

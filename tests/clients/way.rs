@@ -107,7 +107,7 @@ fn told(report: &Value, published: &Published, closure: &AlertDetail, asked_for_
     assert_eq!(below.len(), 1, "{report:#}");
     let (fire, effect) = (&roots[0], &below[0]);
     assert_eq!((fire["asked"].as_bool(), effect["asked"].as_bool()), (Some(asked_for_fire), Some(!asked_for_fire)));
-    assert_eq!(fire["id"]["identifier"], *published.id.identifier);
+    assert_eq!(fire["id"]["identifier"], *published.id.identifier());
     assert_eq!(effect["id"]["identifier"], closure.alert.alert.identifier.as_str());
     for (node, origin, event) in [(fire, FSD, "fire"), (effect, EDB, "class-suspension")] {
         let held = &node["held"];

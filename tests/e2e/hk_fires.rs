@@ -129,12 +129,12 @@ fn found(cluster: &Cluster) -> (BTreeMap<String, BTreeSet<String>>, BTreeMap<Str
     let (mut closed, mut asked) = (BTreeMap::new(), BTreeMap::new());
     for live in view.engine.live() {
         for cause in &live.causes {
-            let sites: &mut BTreeSet<String> = closed.entry(cause.alert.identifier.to_string()).or_default();
+            let sites: &mut BTreeSet<String> = closed.entry(cause.alert.identifier().to_string()).or_default();
             sites.insert(live.effect.target.clone());
         }
     }
     for pending in view.engine.pending() {
-        let sites: &mut BTreeSet<String> = asked.entry(pending.cause.identifier.to_string()).or_default();
+        let sites: &mut BTreeSet<String> = asked.entry(pending.cause.identifier().to_string()).or_default();
         sites.extend(pending.targets);
     }
     (closed, asked)

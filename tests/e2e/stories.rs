@@ -235,7 +235,7 @@ async fn an_origin_that_is_down_is_read_from_another_holder() {
     let first = fire(&cluster, &dispatch, "fire-1").await;
     cluster.advance(Duration::from_secs(60)).unwrap();
     let cancel = dispatch.cancel(&wanted(&first.id()), "out").await.unwrap();
-    heard(&cluster, &cancel.id.identifier).await;
+    heard(&cluster, cancel.id.identifier()).await;
     let before = records(&cluster.bus("fsd/node-1").unwrap()).await.unwrap();
     drop(dispatch);
     cluster.stop("fsd/node-1").await;

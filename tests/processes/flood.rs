@@ -48,7 +48,7 @@ impl Fires {
             loop {
                 let event = self.closures.next().await.context("the watch ended")??;
                 if let Event::Alert(record) = event
-                    && record.causes.iter().any(|cause| *cause.id.identifier == *fire.identifier)
+                    && record.causes.iter().any(|cause| *cause.id.identifier() == *fire.identifier)
                 {
                     return anyhow::Ok(begun.elapsed());
                 }

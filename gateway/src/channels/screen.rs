@@ -56,9 +56,9 @@ impl ScreenAlert {
         let texts = Language::ALL.map(|language| (language.tag(), short(notice.texts(language))));
         Some(Self {
             record: incoming.record,
-            sender: id.sender.to_string(),
-            identifier: id.identifier.to_string(),
-            sent: id.sent.to_string(),
+            sender: id.sender().to_string(),
+            identifier: id.identifier().to_string(),
+            sent: id.sent().to_string(),
             event: incoming.classification.event.clone(),
             severity: incoming.alert.severity().unwrap_or(Severity::Unknown),
             expires: incoming.alert.expires()?,

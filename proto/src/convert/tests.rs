@@ -452,7 +452,7 @@ fn an_alert_is_named_whole_or_in_part() {
     assert_eq!(alert_id_from_wire(Some(part.clone())).expect_err("in part").len(), 2);
     let wanted = wanted_alert_from_wire(Some(part)).unwrap();
     assert!(wanted.matches(&id) && wanted.exact().is_none());
-    assert!(!wanted.matches(&AlertId { identifier: "fire-2".into(), ..id.clone() }));
+    assert!(!wanted.matches(&AlertId::new(id.sender(), "fire-2", id.sent())));
     let other = WantedAlert { sender: Some("x".into()), ..wanted };
     assert!(!other.matches(&id));
     assert!(wanted_alert_from_wire(None).is_err());

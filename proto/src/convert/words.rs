@@ -51,8 +51,7 @@ pub fn timestamp_from_wire(time: Option<&prost_types::Timestamp>, name: &str) ->
 
 /// Names one alert exactly.
 pub fn alert_id_to_wire(id: &AlertId) -> bus::AlertRef {
-    let AlertId { sender, identifier, sent } = id;
-    bus::AlertRef { sender: sender.to_string(), identifier: identifier.to_string(), sent: sent.to_string() }
+    bus::AlertRef { sender: id.sender().into(), identifier: id.identifier().into(), sent: id.sent().into() }
 }
 
 /// Reads the name of one alert, where all three parts are needed.
@@ -84,9 +83,9 @@ pub struct WantedAlert {
 impl WantedAlert {
     /// Whether `id` is one that was meant.
     pub fn matches(&self, id: &AlertId) -> bool {
-        *self.identifier == *id.identifier
-            && self.sender.as_ref().is_none_or(|sender| **sender == *id.sender)
-            && self.sent.as_ref().is_none_or(|sent| **sent == *id.sent)
+        *self.identifier == *id.identifier()
+            && self.sender.as_ref().is_none_or(|sender| **sender == *id.sender())
+            && self.sent.as_ref().is_none_or(|sent| **sent == *id.sent())
     }
 
     /// The exact id, when all three parts were given.

@@ -2,6 +2,7 @@
 //!
 //! Their text is shared: a node keeps each name in many indexes, and a copy of it costs a count.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -208,26 +209,97 @@ name_text!(ExerciseId);
 ///
 /// `sent` is the *text* of the element, not the instant: `2026-01-01T00:00:00+00:00` and `…-00:00` are two identities.
 /// Source: CAP 1.2 §3.2.1 `references`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// The three are one shared text: a node keeps each identity in many indexes, and 100,000 alerts at a time.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Triple", into = "Triple")]
 pub struct AlertId {
-    /// CAP `sender`.
-    pub sender: Arc<str>,
-    /// CAP `identifier`.
-    pub identifier: Arc<str>,
-    /// The text of CAP `sent`.
-    pub sent: Arc<str>,
+    /// `sender,identifier,sent`. Where each ends is told by the two lengths, so a comma inside one confuses nothing.
+    text: Arc<str>,
+    sender_bytes: u32,
+    identifier_bytes: u32,
+}
+
+/// An identity as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "AlertId")]
+struct Triple {
+    sender: String,
+    identifier: String,
+    sent: String,
 }
 
 impl AlertId {
     /// Of its three texts, as they stand in the message.
-    pub fn new(sender: impl Into<Arc<str>>, identifier: impl Into<Arc<str>>, sent: impl Into<Arc<str>>) -> Self {
+    pub fn new(sender: impl AsRef<str>, identifier: impl AsRef<str>, sent: impl AsRef<str>) -> Self {
+        let (sender, identifier, sent) = (sender.as_ref(), identifier.as_ref(), sent.as_ref());
+        // A message is at most 1 MiB, so its parts are far below the bound of a u32.
+        let bytes = |part: &str| u32::try_from(part.len()).unwrap_or(u32::MAX);
+        Self {
+            text: [sender, ",", identifier, ",", sent].concat().into(),
+            sender_bytes: bytes(sender),
+            identifier_bytes: bytes(identifier),
+        }
+    }
+
+    /// CAP `sender`.
+    pub fn sender(&self) -> &str {
+        self.parts().0
+    }
+
+    /// CAP `identifier`.
+    pub fn identifier(&self) -> &str {
+        self.parts().1
+    }
+
+    /// The text of CAP `sent`.
+    pub fn sent(&self) -> &str {
+        self.parts().2
+    }
+
+    fn parts(&self) -> (&str, &str, &str) {
+        let identifier = self.sender_bytes as usize + 1;
+        let sent = identifier + self.identifier_bytes as usize + 1;
+        let part = |range| self.text.get(range).unwrap_or_default();
+        (part(0..identifier - 1), part(identifier..sent - 1), part(sent..self.text.len()))
+    }
+}
+
+impl From<Triple> for AlertId {
+    fn from(triple: Triple) -> Self {
+        Self::new(triple.sender, triple.identifier, triple.sent)
+    }
+}
+
+impl From<AlertId> for Triple {
+    fn from(id: AlertId) -> Self {
+        let (sender, identifier, sent) = id.parts();
         Self { sender: sender.into(), identifier: identifier.into(), sent: sent.into() }
+    }
+}
+
+/// By sender, then identifier, then the text of `sent`.
+impl Ord for AlertId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for AlertId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for AlertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{},{},{}", self.sender, self.identifier, self.sent)
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -272,5 +344,25 @@ mod tests {
         let text = "a@b,id-1,2026-01-01T00:00:00-00:00";
         assert_eq!(text.parse::<AlertId>().expect("a triple").to_string(), text);
         assert!("a@b,id-1".parse::<AlertId>().is_err());
+    }
+
+    #[test]
+    fn an_identity_is_three_texts_whatever_is_in_them() {
+        let id = AlertId::new("消防處@a", "x,y", "2026");
+        assert_eq!((id.sender(), id.identifier(), id.sent()), ("消防處@a", "x,y", "2026"));
+        assert_ne!(id, AlertId::new("消防處@a,x", "y", "2026"), "the same text, cut elsewhere");
+        assert_eq!((AlertId::new("", "", "").sender(), AlertId::new("", "", "").sent()), ("", ""));
+        let mut ids = [AlertId::new("b", "1", "t"), AlertId::new("a b", "2", "t"), AlertId::new("a", "3", "t")];
+        ids.sort();
+        let senders: Vec<&str> = ids.iter().map(AlertId::sender).collect();
+        assert_eq!(senders, ["a", "a b", "b"], "by its parts, not by the text that holds them");
+    }
+
+    #[test]
+    fn an_identity_is_stored_as_its_three_parts() {
+        let json = r#"{"sender":"a@b","identifier":"i","sent":"t"}"#;
+        let id: AlertId = serde_json::from_str(json).expect("an identity");
+        assert_eq!(id, AlertId::new("a@b", "i", "t"));
+        assert_eq!(serde_json::to_string(&id).expect("JSON"), json);
     }
 }

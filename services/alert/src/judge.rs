@@ -545,7 +545,7 @@ mod tests {
             ("alert.scope", FaultCode::ScopeMissing, |a| a.scope = None),
             ("alert.references", FaultCode::ReferencesMissing, |a| a.msg_type = MessageType::Update),
             ("alert.references", FaultCode::TooLarge, |a| {
-                let id = AlertId { sender: "s".into(), identifier: "i".into(), sent: "t".into() };
+                let id = AlertId::new("s", "i", "t");
                 a.references = Some(References::from_ids(&vec![id; REFERENCES_MAX + 1]));
             }),
             ("alert.note", FaultCode::NoteMissing, |a| a.status = Status::Exercise),
@@ -607,7 +607,7 @@ mod tests {
     #[test]
     fn cancel_ack_and_error_need_references_and_no_info() {
         let mut alert = fire();
-        let cause = AlertId { sender: "s".into(), identifier: "i".into(), sent: "2026-11-22T08:00:00+08:00".into() };
+        let cause = AlertId::new("s", "i", "2026-11-22T08:00:00+08:00");
         alert.references = Some(References::from_ids(&[cause]));
         alert.infos.clear();
         for msg_type in [MessageType::Cancel, MessageType::Ack] {

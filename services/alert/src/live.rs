@@ -82,7 +82,7 @@ pub struct Entry {
     pub keep_until: Timestamp,
     /// What the caller wants to find it by, for example its position in a log; opaque here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub position: Option<String>,
+    pub position: Option<Box<str>>,
 }
 
 impl Entry {
@@ -143,12 +143,12 @@ pub struct Facts {
     /// Whether every info of it says AllClear.
     pub all_clear: bool,
     /// What the caller wants to find it by.
-    pub position: Option<String>,
+    pub position: Option<Box<str>>,
 }
 
 impl Facts {
     /// Reads the facts of a message.
-    pub fn of(alert: &Alert, department: DepartmentId, world: World, position: Option<String>) -> Self {
+    pub fn of(alert: &Alert, department: DepartmentId, world: World, position: Option<Box<str>>) -> Self {
         let is_clear = |info: &crate::message::Info| info.response_types.contains(&ResponseType::AllClear);
         // An info without `expires` holds until someone ends it, so the whole message does.
         let endless = alert.infos.iter().any(|info| info.expires.is_none());
@@ -189,15 +189,31 @@ impl Changes {
 }
 
 /// The ledger.
+///
+/// A node holds 100,000 entries and more at a time, so an entry is boxed (a tree's nodes are half empty) and its text is
+/// kept once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ledger {
-    entries: BTreeMap<String, Entry>,
+    shelves: BTreeMap<Shelf, BTreeMap<AlertId, Box<Entry>>>,
+}
+
+/// The entries of one department in one world, drafts apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Shelf {
+    department: DepartmentId,
+    world: World,
+    draft: bool,
 }
 
 impl Ledger {
     /// Takes the stored rows back.
     pub fn restore(rows: impl IntoIterator<Item = Entry>) -> Self {
-        Self { entries: rows.into_iter().map(|entry| (entry.key(), entry)).collect() }
+        let mut ledger = Self::default();
+        for entry in rows {
+            let shelf = Shelf { department: entry.department.clone(), world: entry.world.clone(), draft: entry.draft };
+            ledger.shelves.entry(shelf).or_default().insert(entry.id.clone(), Box::new(entry));
+        }
+        ledger
     }
 
     /// Applies a message at `now`, the instant it arrived.
@@ -240,31 +256,34 @@ impl Ledger {
         now: Timestamp,
         changes: &mut Changes,
     ) {
-        let key = key(department, &facts.world, draft, id);
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
-            department: department.clone(),
-            world: facts.world.clone(),
-            draft,
-            id: id.clone(),
-            seen: false,
-            expires: None,
-            end: None,
-            keep_until: keep_until(now, facts.expires),
-            position: None,
+        let shelf = Shelf { department: department.clone(), world: facts.world.clone(), draft };
+        let entry = self.shelves.entry(shelf).or_default().entry(id.clone()).or_insert_with(|| {
+            Box::new(Entry {
+                department: department.clone(),
+                world: facts.world.clone(),
+                draft,
+                id: id.clone(),
+                seen: false,
+                expires: None,
+                end: None,
+                keep_until: keep_until(now, facts.expires),
+                position: None,
+            })
         });
         if !entry.take(end.clone()) {
             return;
         }
         entry.keep_until = entry.keep_until.max(keep_until(now, entry.expires));
         if entry.seen {
-            changes.ended.push((key, end.state));
+            changes.ended.push((entry.key(), end.state));
         }
-        changes.entries.push(entry.clone());
+        changes.entries.push(Entry::clone(entry));
     }
 
     fn begin(&mut self, facts: &Facts, draft: bool, now: Timestamp, changes: &mut Changes) {
-        let key = key(&facts.department, &facts.world, draft, &facts.id);
-        let old = self.entries.get(&key);
+        let shelf = Shelf { department: facts.department.clone(), world: facts.world.clone(), draft };
+        let shelf = self.shelves.entry(shelf).or_default();
+        let old = shelf.get(&facts.id);
         if old.is_some_and(|entry| entry.seen) {
             return;
         }
@@ -283,56 +302,56 @@ impl Ledger {
             entry.take(End { state: State::AllClear, at: facts.sent, by: Some(facts.id.clone()) });
         }
         if entry.state(now) == State::InForce {
-            changes.began = Some(key.clone());
+            changes.began = Some(entry.key());
         }
         changes.entries.push(entry.clone());
-        self.entries.insert(key, entry);
+        shelf.insert(facts.id.clone(), Box::new(entry));
     }
 
     /// Marks what has expired by `now`, and drops ended entries and tombstones that are kept no longer.
     pub fn sweep(&mut self, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
-        self.entries.retain(|key, entry| {
+        let mut sweep = |entry: &mut Entry| {
             if entry.end.is_none() && entry.state(now) == State::Expired {
                 let at = entry.expires.unwrap_or(now);
                 entry.take(End { state: State::Expired, at, by: None });
-                changes.ended.push((key.clone(), State::Expired));
+                changes.ended.push((entry.key(), State::Expired));
                 changes.entries.push(entry.clone());
             }
             let keep = entry.end.is_none() || entry.keep_until > now;
             if !keep {
-                changes.removed.push(key.clone());
+                changes.removed.push(entry.key());
             }
             keep
+        };
+        self.shelves.retain(|_, shelf| {
+            shelf.retain(|_, entry| sweep(entry));
+            !shelf.is_empty()
         });
         let removed: std::collections::BTreeSet<&String> = changes.removed.iter().collect();
         changes.entries.retain(|entry| !removed.contains(&entry.key()));
         changes
     }
 
-    /// The issued alerts that are in force at `now`, drafts left out, in order of their keys.
+    /// The issued alerts that are in force at `now`, drafts left out, in the order of [`Ledger::entries`].
     pub fn in_force(&self, now: Timestamp) -> impl Iterator<Item = &Entry> {
-        self.entries.values().filter(move |entry| entry.seen && !entry.draft && entry.state(now) == State::InForce)
+        self.entries().filter(move |entry| entry.seen && !entry.draft && entry.state(now) == State::InForce)
     }
 
     /// The drafts that are in force at `now`: for persons only.
     pub fn drafts(&self, now: Timestamp) -> impl Iterator<Item = &Entry> {
-        self.entries.values().filter(move |entry| entry.seen && entry.draft && entry.state(now) == State::InForce)
+        self.entries().filter(move |entry| entry.seen && entry.draft && entry.state(now) == State::InForce)
     }
 
     /// The issued alert of that identity, or its tombstone.
     pub fn get(&self, department: &DepartmentId, world: &World, id: &AlertId) -> Option<&Entry> {
-        self.entries.get(&key(department, world, false, id))
+        let shelf = Shelf { department: department.clone(), world: world.clone(), draft: false };
+        self.shelves.get(&shelf)?.get(id).map(Box::as_ref)
     }
 
-    /// The entry under a row's key.
-    pub fn get_key(&self, key: &str) -> Option<&Entry> {
-        self.entries.get(key)
-    }
-
-    /// All entries, tombstones and drafts included, in order of their keys.
+    /// All entries, tombstones and drafts included, by department, world, issued or draft, and identity.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.shelves.values().flat_map(BTreeMap::values).map(Box::as_ref)
     }
 }
 
@@ -357,7 +376,7 @@ mod tests {
     }
 
     fn id(name: &str) -> AlertId {
-        AlertId { sender: "s".into(), identifier: name.into(), sent: "t".into() }
+        AlertId::new("s", name, "t")
     }
 
     fn fsd() -> DepartmentId {
@@ -376,7 +395,7 @@ mod tests {
             references: references.iter().map(|name| id(name)).collect(),
             expires: Some(at(10)),
             all_clear: false,
-            position: Some(format!("position of {name}")),
+            position: Some(format!("position of {name}").into()),
         }
     }
 
@@ -385,7 +404,7 @@ mod tests {
     }
 
     fn names(ledger: &Ledger, hour: i64) -> Vec<String> {
-        ledger.in_force(at(hour)).map(|entry| entry.id.identifier.to_string()).collect()
+        ledger.in_force(at(hour)).map(|entry| entry.id.identifier().to_string()).collect()
     }
 
     #[test]

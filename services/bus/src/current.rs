@@ -74,7 +74,7 @@ impl Current {
             urgent: arrival.header.urgent,
             event: body.classification.event.clone(),
         };
-        let mut facts = Facts::of(alert, department, arrival.header.world.clone(), Some(mark.to_text()));
+        let mut facts = Facts::of(alert, department, arrival.header.world.clone(), Some(mark.to_text().into()));
         if !facts.references.is_empty() {
             facts.delegated = self.delegated(&facts, roster);
         }

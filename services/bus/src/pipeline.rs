@@ -540,7 +540,7 @@ pub fn identity_of(department: &DepartmentId, draft: &Draft) -> Option<(Key, Has
 /// The idempotency key of an alert.
 pub fn alert_key(department: &DepartmentId, id: &campanile_alert::AlertId) -> Key {
     let mut key = Vec::with_capacity(128);
-    for part in [department.as_str(), &id.sender, &id.identifier, &id.sent] {
+    for part in [department.as_str(), id.sender(), id.identifier(), id.sent()] {
         key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         key.extend_from_slice(part.as_bytes());
     }

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     fn id(name: &str) -> AlertId {
-        AlertId { sender: "s".into(), identifier: name.into(), sent: "2026-01-01T00:00:00+00:00".into() }
+        AlertId::new("s", name, "2026-01-01T00:00:00+00:00")
     }
 
     #[test]

@@ -80,15 +80,13 @@ pub struct RulesView {
     pub shadows: Shadows,
     /// Packs of the configuration that were not put in force, and why.
     pub problems: Vec<String>,
-    /// The engine's rows as they were stored: another engine takes them over at an activation.
-    pub(crate) rows: BTreeMap<Vec<u8>, Vec<u8>>,
     areas: Areas,
 }
 
 impl RulesView {
     /// Whether no rule is in force, and none has left anything behind.
     fn is_idle(&self) -> bool {
-        self.rows.is_empty() && self.engine.rules().next().is_none()
+        self.engine.is_blank() && self.engine.rules().next().is_none()
     }
 
     /// Has the engine decide about an input; the drafts are its effects.
@@ -102,10 +100,6 @@ impl RulesView {
             self.decisions.insert(note.rule.clone(), note);
         }
         for (key, value) in outcome.state {
-            match &value {
-                Some(value) => self.rows.insert(key.clone(), value.clone()),
-                None => self.rows.remove(&key),
-            };
             rows.push((key_of(ENGINE_ROW, &key), value));
         }
         outcome.effects.into_iter().map(|effect| effects::draft(effect, event.body)).collect()
@@ -158,7 +152,6 @@ impl NodeRules {
             manifests: Manifests::new(),
             shadows: Shadows::default(),
             problems: Vec::new(),
-            rows: BTreeMap::new(),
             areas: Areas::default(),
         };
         let view = Arc::new(Mutex::new(view));
@@ -262,7 +255,7 @@ impl Derive for NodeRules {
     fn restore(&mut self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
         let mut view = self.view.lock();
         self.signers.clear();
-        view.rows.clear();
+        let mut engine_rows = Vec::new();
         view.packs.clear();
         view.waiting.clear();
         view.manifests.clear();
@@ -272,9 +265,7 @@ impl Derive for NodeRules {
             let Some((table, rest)) = key.split_first() else { return Err("a row of the rules has no key".into()) };
             let name = || String::from_utf8_lossy(rest).into_owned();
             match *table {
-                ENGINE_ROW => {
-                    view.rows.insert(rest.to_vec(), value);
-                }
+                ENGINE_ROW => engine_rows.push((rest.to_vec(), value)),
                 SIGNERS_ROW => {
                     self.signers.insert(name(), read(&value)?);
                 }
@@ -301,7 +292,7 @@ impl Derive for NodeRules {
             }
         }
         let view = &mut *view;
-        view.engine = self.engine(&view.packs, &view.rows).map_err(|unfit| unfit.to_string())?;
+        view.engine = self.engine(&view.packs, engine_rows).map_err(|unfit| unfit.to_string())?;
         view.shadows.restart(&self.department, &self.options).map_err(|unfit| unfit.to_string())
     }
 

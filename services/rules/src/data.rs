@@ -6,6 +6,7 @@
 //! every effect that rests on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use campanile_alert::{Area, Point, geometry};
 use rstar::{AABB, RTree, RTreeObject};
@@ -61,7 +62,7 @@ impl Site {
     }
 }
 
-/// A versioned set of targets.
+/// A versioned set of targets. A copy shares what is in it: a node holds the rows once, however many engines read them.
 #[derive(Debug, Clone)]
 pub struct DataSet {
     /// Its name in the pack.
@@ -69,9 +70,9 @@ pub struct DataSet {
     /// SHA-256 of the file.
     pub digest: [u8; 32],
     rows: usize,
-    sites: BTreeMap<String, Site>,
-    keys: Vec<String>,
-    tree: RTree<Entry>,
+    sites: Arc<BTreeMap<String, Site>>,
+    keys: Arc<[String]>,
+    tree: Arc<RTree<Entry>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,13 +119,13 @@ impl DataSet {
                 site.columns.entry(column.clone()).or_default().insert(value.clone());
             }
         }
-        let keys: Vec<String> = sites.keys().cloned().collect();
+        let keys = sites.keys().cloned().collect();
         let entries = sites.values().enumerate().flat_map(|(index, site)| {
             site.points.iter().map(move |point| Entry { lat: point.lat, lon: point.lon, site: index })
         });
         let tree = RTree::bulk_load(entries.collect());
         let digest = Sha256::digest(bytes).into();
-        Ok(Self { name: name.into(), digest, rows: rows.len(), sites, keys, tree })
+        Ok(Self { name: name.into(), digest, rows: rows.len(), sites: Arc::new(sites), keys, tree: Arc::new(tree) })
     }
 
     /// How many rows the file has.

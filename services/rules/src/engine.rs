@@ -108,8 +108,8 @@ struct Frame {
     params: BTreeMap<String, u32>,
 }
 
-/// The rules of one department at work.
-#[derive(Debug)]
+/// The rules of one department at work. A copy costs little: it shares what both remember until one of them changes it.
+#[derive(Debug, Clone)]
 pub struct Engine {
     department: DepartmentId,
     options: Options,
@@ -130,7 +130,7 @@ pub struct Engine {
     /// The known causes of such events.
     against: BTreeSet<Lineage>,
     state: State,
-    /// Which cause a message belongs to.
+    /// Which cause an update belongs to; the first message of a cause is its own name.
     lineages: HashMap<Lineage, Lineage>,
     /// Which effect a message of ours belongs to.
     messages: HashMap<AlertId, EffectKey>,
@@ -221,7 +221,7 @@ impl Engine {
             self.state.read(&key, &value).ok_or_else(unreadable)?;
         }
         for (lineage, known) in self.state.known.rows() {
-            self.lineages.extend(known.ids.iter().map(|id| (message_of(lineage, id), lineage.clone())));
+            self.lineages.extend(updates_of(lineage, &known.ids).map(|update| (update, lineage.clone())));
             if self.watched.contains(&known.event) {
                 self.against.insert(lineage.clone());
             }
@@ -231,6 +231,17 @@ impl Engine {
         }
         self.restore_returned();
         Ok(())
+    }
+
+    /// All that it remembers, as its outcomes asked to store it: [`Engine::restore`] of another engine takes it over. In
+    /// the order of the keys, each once.
+    pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.state.all()
+    }
+
+    /// Whether it remembers nothing at all, as before its first input.
+    pub fn is_blank(&self) -> bool {
+        self.state.is_blank()
     }
 
     /// Evaluates one input. Inputs come in the order in which they were stored, each once.
@@ -358,6 +369,11 @@ enum Timer {
 /// A message in the index of causes: the same triple in another world or department is another message.
 fn message_of(lineage: &Lineage, id: &AlertId) -> Lineage {
     Lineage { world: lineage.world.clone(), department: lineage.department.clone(), root: id.clone() }
+}
+
+/// The messages of a cause but for its first.
+fn updates_of<'a>(lineage: &'a Lineage, ids: &'a [AlertId]) -> impl Iterator<Item = Lineage> + 'a {
+    ids.iter().filter(|id| **id != lineage.root).map(|id| message_of(lineage, id))
 }
 
 /// The work on one input.

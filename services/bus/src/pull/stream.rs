@@ -159,6 +159,7 @@ impl Stream<'_> {
     }
 
     async fn record(&mut self, record: wire::Record) -> Option<End> {
+        let record = apart(record);
         let parts = &self.task.parts;
         let verdict = match parts.verifier.judge(&self.task.log, &record, self.source()) {
             Verdict::NeedsRoster(number) => match self.fetch_rosters(number).await {
@@ -337,6 +338,13 @@ impl Stream<'_> {
         }
         None
     }
+}
+
+/// The record in memory of its own. As it comes it is a part of the buffer that it was received in, and would hold all of
+/// that for as long as anybody keeps a part of it.
+fn apart(record: wire::Record) -> wire::Record {
+    let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    wire::Record { header: own(&record.header), body: record.body.as_ref().map(own), ..record }
 }
 
 /// A status as one line: what went wrong, with what lies under it.

@@ -88,7 +88,7 @@ async fn round(
         }
         match client.cancel(&wanted(&alert), reason).await {
             Ok(_) => cancelled.push(alert),
-            Err(error) => failed.push(format!("{id} did not cancel {}: {error}", alert.identifier)),
+            Err(error) => failed.push(format!("{id} did not cancel {}: {error}", alert.identifier())),
         }
     }
     (cancelled, failed)

@@ -73,10 +73,9 @@ impl NodeRules {
     pub(super) fn engine(
         &self,
         packs: &BTreeMap<String, InForce>,
-        rows: &BTreeMap<Vec<u8>, Vec<u8>>,
+        rows: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Result<Engine, Unfit> {
         let mut engine = packs::engine(&self.department, &self.options, packs.values().map(|pack| &pack.ready))?;
-        let rows = rows.iter().map(|(key, value)| (key.clone(), value.clone()));
         engine.restore(rows).map_err(|error| Unfit(error.to_string()))?;
         Ok(engine)
     }
@@ -272,7 +271,7 @@ impl NodeRules {
             Some(pack) => packs.insert(name.to_owned(), pack),
             None => packs.remove(name),
         };
-        view.engine = self.engine(&packs, &view.rows)?;
+        view.engine = self.engine(&packs, view.engine.rows())?;
         view.packs = packs;
         rows.push((key_of(PACK_ROW, name.as_bytes()), row));
         let serial = view.manifests.get(&self.department).map_or(0, |manifest| manifest.serial).saturating_add(1);

@@ -14,9 +14,9 @@ pub(super) fn draft(effect: Effect, trigger: &Body) -> Draft {
     let cause = |cause: &campanile_rules::Cause| wire::Cause {
         record_hash: bytes::Bytes::copy_from_slice(&cause.hash),
         origin: cause.origin.to_string(),
-        sender: cause.alert.sender.to_string(),
-        identifier: cause.alert.identifier.to_string(),
-        sent: cause.alert.sent.to_string(),
+        sender: cause.alert.sender().to_string(),
+        identifier: cause.alert.identifier().to_string(),
+        sent: cause.alert.sent().to_string(),
     };
     let root = effect.causes.first().map(|cause| &cause.alert);
     let status = effect.alert.status;

@@ -18,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::desk::{Agreed, Desk, Officer, PERSONS_NEEDED};
 use super::library::DATA_SET_BYTES_MAX;
-use super::packs::{self, Files};
+use super::packs::Files;
 use super::{effects, manifests, replay};
 use crate::admin_service::pending_to_wire;
 use crate::alert_service::{classified, one_message};
@@ -335,15 +335,8 @@ impl RulesService for Rules {
         // What would be refused leads to nothing, and the reason is the answer.
         count::alert(&roster, &department, &alert, &classification, bus.vocabulary(), now)
             .map_err(|refusal| status::submit(SubmitError::Refused(refusal)))?;
-        let (packs, rows) = {
-            let view = desk.view().lock();
-            (view.packs.clone(), view.rows.clone())
-        };
-        let (own, options) = (desk.department().clone(), desk.options().clone());
+        let mut engine = desk.view().lock().engine.clone();
         let tried = tokio::task::spawn_blocking(move || {
-            let mut engine = packs::engine(&own, &options, packs.values().map(|pack| &pack.ready))
-                .map_err(|unfit| internal("the rules could not be made", &unfit))?;
-            engine.restore(rows).map_err(|error| internal("the rules could not be made", &error))?;
             let input = Input {
                 hash: Hash::of(&request.cap_xml).0,
                 origin,
@@ -358,9 +351,9 @@ impl RulesService for Rules {
                 author: None,
                 kind: InputKind::Alert { alert: &alert, classification: &classification },
             };
-            Ok(try_out(&mut engine, &input))
+            try_out(&mut engine, &input)
         });
-        tried.await.map_err(|error| internal("the trial was cut short", &error))?.map(Response::new)
+        tried.await.map(Response::new).map_err(|error| internal("the trial was cut short", &error))
     }
 
     async fn replay(&self, request: Request<wire::ReplayRequest>) -> Result<Response<wire::ReplayResponse>, Status> {

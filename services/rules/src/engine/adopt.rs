@@ -207,7 +207,7 @@ impl Engine {
         for cause in &row.causes {
             let department = cause.origin.department().clone();
             let named = Lineage { world: key.world.clone(), department, root: cause.alert.clone() };
-            match self.lineages.get(&message_of(&named, &cause.alert)) {
+            match self.lineage_of(&message_of(&named, &cause.alert)) {
                 Some(lineage) => {
                     known.insert(lineage.clone());
                 }
@@ -255,7 +255,7 @@ impl Engine {
         for lineage in known {
             let Some(cause) = self.state.known.get(&lineage) else { continue };
             let (cause, kinds) = (cause.clone(), BTreeSet::new());
-            let support = Support { cause: cause.cause, depth: cause.depth, rules: cause.rules, kinds };
+            let support = Support { cause: cause.cause, depth: cause.depth, rules: cause.rules.into(), kinds };
             let side = if cause.expired { &mut effect.expired } else { &mut effect.support };
             side.insert(lineage.clone(), support);
             self.match_again(lineage, key);

@@ -6,7 +6,7 @@ use campanile_alert::{Alert, AlertId, Area, Certainty, MessageType, ResponseType
 
 use super::message::join_rules;
 use super::state::{Candidate, CandidateKey, ENDED_MAX, Ended, Known, Lineage, MEMORY_S, MESSAGES_MAX, Phase, later};
-use super::{Active, Engine, Step, clamped, message_of};
+use super::{Active, Engine, Step, clamped, updates_of};
 use crate::{Cause, Classification, ColumnMatch, DEPTH_MAX, Input, Pick, Sentence, Verdict};
 
 /// A rule that stops, and why.
@@ -29,7 +29,7 @@ impl Engine {
         };
         let mut earlier: Vec<Lineage> = Vec::new();
         for reference in alert.referenced().iter().map(message) {
-            match self.lineages.get(&reference).cloned() {
+            match self.lineage_of(&reference).cloned() {
                 Some(lineage) if !earlier.contains(&lineage) => earlier.push(lineage),
                 Some(_) => {}
                 None if matches!(alert.msg_type, MessageType::Ack | MessageType::Error) => {}
@@ -55,6 +55,11 @@ impl Engine {
                 self.cause(input, alert, words, &own, &earlier, step);
             }
         }
+    }
+
+    /// The cause that a message belongs to.
+    pub(super) fn lineage_of(&self, message: &Lineage) -> Option<&Lineage> {
+        self.state.known.key(message).or_else(|| self.lineages.get(message))
     }
 
     /// A cause comes or changes.
@@ -83,7 +88,7 @@ impl Engine {
             return self.end_causes(earlier, step);
         }
         let before = self.state.known.get(&lineage);
-        let known = known(input, alert, words, event, before);
+        let known = known(input, alert, own.root.clone(), words, event, before);
         if known.expires.is_some_and(|at| at <= step.now) {
             for lineage in earlier {
                 self.lose_sight(
@@ -97,9 +102,11 @@ impl Engine {
             step.note("", &input.world, Verdict::NotMatched, why);
             return;
         }
-        for id in &known.ids {
-            self.lineages.insert(message_of(&lineage, id), lineage.clone());
+        // What is forgotten of many updates is forgotten here as well, so that a restart changes nothing.
+        for update in before.iter().flat_map(|before| updates_of(&lineage, &before.ids)) {
+            self.lineages.remove(&update);
         }
+        self.lineages.extend(updates_of(&lineage, &known.ids).map(|update| (update, lineage.clone())));
         self.state.known.put(lineage.clone(), known.clone());
         if self.watched.contains(event) {
             self.against.insert(lineage.clone());
@@ -286,7 +293,7 @@ impl Engine {
         if crate::mutant("expiry-is-all-clear") {
             return self.end_causes(std::slice::from_ref(lineage), step);
         }
-        let name = lineage.root.identifier.clone();
+        let name = lineage.root.identifier();
         let why = Sentence::new(format!("cause {name} {en}"), format!("原因 {name} {zh}"));
         let mut needed = self.state.suppressed.rows().any(|(_, row)| row.lineages.contains(lineage));
         for key in self.candidates_of(lineage) {
@@ -316,8 +323,8 @@ impl Engine {
     fn forget_cause(&mut self, lineage: &Lineage) {
         self.against.remove(lineage);
         if let Some(known) = self.state.known.remove(lineage) {
-            for id in &known.ids {
-                self.lineages.remove(&message_of(lineage, id));
+            for update in updates_of(lineage, &known.ids) {
+                self.lineages.remove(&update);
             }
         }
         let held: Vec<_> = self.state.suppressed.rows().filter(|(_, row)| row.lineages.contains(lineage)).collect();
@@ -469,7 +476,14 @@ pub(super) fn nothing_picked(pick: &Pick) -> Sentence {
     }
 }
 
-fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, before: Option<&Known>) -> Known {
+fn known(
+    input: &Input<'_>,
+    alert: &Alert,
+    own: AlertId,
+    words: &Classification,
+    event: &str,
+    before: Option<&Known>,
+) -> Known {
     let likely = |certainty: Certainty| if certainty == Certainty::VeryLikely { Certainty::Likely } else { certainty };
     let mut areas: Vec<Area> = Vec::new();
     for area in alert.infos.iter().flat_map(|info| &info.areas) {
@@ -479,9 +493,9 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
             areas.push(area.clone());
         }
     }
-    let mut ids = before.map(|known| known.ids.clone()).unwrap_or_default();
-    ids.retain(|id| *id != alert.id());
-    ids.push(alert.id());
+    let mut ids = before.map(|known| known.ids.to_vec()).unwrap_or_default();
+    ids.retain(|id| *id != own);
+    ids.push(own.clone());
     ids.drain(..ids.len().saturating_sub(MESSAGES_MAX));
     let urgencies: BTreeSet<Urgency> = alert.infos.iter().map(|info| info.urgency).collect();
     let same = |before: &&Known| {
@@ -489,13 +503,13 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
         words && before.event == event && (before.urgencies == urgencies || before.since.is_none())
     };
     let since = before.filter(same).map_or_else(|| clamped(input), Known::since);
-    let mut authors = before.map(|known| known.authors.clone()).unwrap_or_default();
+    let mut authors: BTreeSet<String> = before.iter().flat_map(|known| known.authors.iter().cloned()).collect();
     authors.extend(input.author.clone());
-    let mut rules = before.map(|known| known.rules.clone()).unwrap_or_default();
+    let mut rules = before.map(|known| known.rules.to_vec()).unwrap_or_default();
     join_rules(&mut rules, &input.rules);
     Known {
-        ids,
-        cause: Cause { hash: input.hash, alert: alert.id(), origin: input.origin.clone() },
+        ids: ids.into(),
+        cause: Cause { hash: input.hash, alert: own, origin: input.origin.clone() },
         message: alert.msg_type,
         event: event.into(),
         level: words.level,
@@ -504,14 +518,14 @@ fn known(input: &Input<'_>, alert: &Alert, words: &Classification, event: &str, 
         urgencies,
         severities: alert.infos.iter().map(|info| info.severity).collect(),
         certainties: alert.infos.iter().map(|info| likely(info.certainty)).collect(),
-        areas,
-        sites: words.sites.clone(),
+        areas: areas.into(),
+        sites: words.sites.clone().into(),
         time: clamped(input),
         expires: alert.expires(),
         expired: false,
         depth: before.map_or(input.depth, |known| known.depth.max(input.depth)),
-        rules,
-        authors,
+        rules: rules.into(),
+        authors: authors.into_iter().collect(),
     }
 }
 
@@ -524,7 +538,7 @@ impl Known {
 
 /// The cause of an alert that is not stored: for `explain`.
 pub(super) fn known_of(input: &Input<'_>, alert: &Alert, words: &Classification) -> Known {
-    known(input, alert, words, words.event.as_deref().unwrap_or("unclassified"), None)
+    known(input, alert, alert.id(), words, words.event.as_deref().unwrap_or("unclassified"), None)
 }
 
 /// Whether every info says that the danger is over.

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::Hash;
+use std::sync::Arc;
 
 use campanile_alert::{AlertId, Area, Certainty, DepartmentId, MessageType, Severity, Timestamp, Urgency, World};
 use serde::de::DeserializeOwned;
@@ -36,11 +37,11 @@ pub(super) struct Lineage {
     pub(super) root: AlertId,
 }
 
-/// A cause as it stands now.
+/// A cause as it stands now. There may be 100,000 of them, so its lists have no room to spare.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Known {
     /// Its messages, the one in force last.
-    pub(super) ids: Vec<AlertId>,
+    pub(super) ids: Box<[AlertId]>,
     pub(super) cause: Cause,
     pub(super) message: MessageType,
     pub(super) event: String,
@@ -54,8 +55,8 @@ pub(super) struct Known {
     #[serde(default)]
     pub(super) severities: BTreeSet<Severity>,
     pub(super) certainties: BTreeSet<Certainty>,
-    pub(super) areas: Vec<Area>,
-    pub(super) sites: Vec<String>,
+    pub(super) areas: Box<[Area]>,
+    pub(super) sites: Box<[String]>,
     /// The record's time, clamped between the record before it and its receipt.
     pub(super) time: Timestamp,
     pub(super) expires: Option<Timestamp>,
@@ -64,8 +65,8 @@ pub(super) struct Known {
     /// As deep as any of its messages said.
     pub(super) depth: u32,
     /// The rules that any of its messages named; see [`InForce::behind`].
-    pub(super) rules: Vec<String>,
-    pub(super) authors: BTreeSet<String>,
+    pub(super) rules: Box<[String]>,
+    pub(super) authors: Box<[String]>,
 }
 
 /// How long an expired cause is remembered, and a message that was ended before it came: 7 days.
@@ -220,7 +221,7 @@ pub(super) struct Pause {
 }
 
 /// A row that may want to be woken.
-pub(super) trait Row: Serialize + DeserializeOwned {
+pub(super) trait Row: Clone + Serialize + DeserializeOwned {
     /// The letter of its table.
     const TABLE: u8;
     /// When something is due.
@@ -307,9 +308,11 @@ pub(super) fn later(at: Timestamp, seconds: i64) -> Timestamp {
 
 /// Rows of one kind, with their timers, the targets they are found by, and the keys changed since they were last written
 /// out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Table<K, R> {
-    rows: BTreeMap<K, R>,
+    /// Apart from the tree, since its nodes are half empty and a row may have 500 bytes; shared with copies of the engine
+    /// until it changes.
+    rows: BTreeMap<K, Arc<R>>,
     timers: BTreeSet<(Timestamp, K)>,
     by_target: BTreeMap<String, BTreeSet<K>>,
     changed: HashSet<K>,
@@ -323,11 +326,16 @@ impl<K, R> Default for Table<K, R> {
 
 impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     pub(super) fn get(&self, key: &K) -> Option<&R> {
-        self.rows.get(key)
+        self.rows.get(key).map(Arc::as_ref)
+    }
+
+    /// The key as the table holds it, when it has a row.
+    pub(super) fn key(&self, key: &K) -> Option<&K> {
+        self.rows.get_key_value(key).map(|(key, _)| key)
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = (&K, &R)> {
-        self.rows.iter()
+        self.rows.iter().map(|(key, row)| (key, row.as_ref()))
     }
 
     /// The keys from `first` on.
@@ -346,7 +354,7 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
 
     fn load(&mut self, key: K, row: R) {
         let (timer, targets) = (row.timer(), row.targets().cloned());
-        if let Some(old) = self.rows.insert(key.clone(), row) {
+        if let Some(old) = self.rows.insert(key.clone(), Arc::new(row)) {
             self.unlink(&key, &old);
         }
         for target in targets.into_iter().flatten() {
@@ -363,7 +371,7 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<R> {
-        let row = self.rows.remove(key)?;
+        let row = Arc::unwrap_or_clone(self.rows.remove(key)?);
         self.unlink(key, &row);
         self.changed.insert(key.clone());
         Some(row)
@@ -403,12 +411,23 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
 
     fn drain(&mut self, into: &mut Vec<StateRow>) {
         for key in std::mem::take(&mut self.changed) {
-            let mut bytes = vec![R::TABLE];
-            // Keys and rows hold only text, numbers and lists of them, which JSON can always write.
-            bytes.extend(serde_json::to_vec(&key).unwrap_or_default());
-            let value = self.rows.get(&key).map(|row| serde_json::to_vec(row).unwrap_or_default());
-            into.push((bytes, value));
+            into.push((Self::key_bytes(&key), self.rows.get(&key).map(|row| Self::row_bytes(row))));
         }
+    }
+
+    fn all(&self, into: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+        into.extend(self.rows().map(|(key, row)| (Self::key_bytes(key), Self::row_bytes(row))));
+    }
+
+    fn key_bytes(key: &K) -> Vec<u8> {
+        let mut bytes = vec![R::TABLE];
+        // Keys and rows hold only text, numbers and lists of them, which JSON can always write.
+        bytes.extend(serde_json::to_vec(key).unwrap_or_default());
+        bytes
+    }
+
+    fn row_bytes(row: &R) -> Vec<u8> {
+        serde_json::to_vec(row).unwrap_or_default()
     }
 
     fn read(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
@@ -418,7 +437,7 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
 }
 
 /// Everything the engine remembers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) time: Table<(), Timestamp>,
     pub(super) known: Table<Lineage, Known>,
@@ -450,6 +469,33 @@ impl State {
         self.heard.drain(&mut rows);
         self.notices.drain(&mut rows);
         self.returned.drain(&mut rows);
+        rows.sort();
+        rows
+    }
+
+    pub(super) fn is_blank(&self) -> bool {
+        let Self { time, known, candidates, effects, suppressed, ended, .. } = self;
+        let blank = time.len() + known.len() + candidates.len() + effects.len() + suppressed.len() + ended.len() == 0;
+        let Self { pauses, envelopes, batches, heard, notices, returned, .. } = self;
+        let rest = pauses.len() + envelopes.len() + batches.len() + heard.len() + notices.len() + returned.len();
+        blank && rest == 0
+    }
+
+    /// All rows, in the order of their keys.
+    pub(super) fn all(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        self.time.all(&mut rows);
+        self.known.all(&mut rows);
+        self.candidates.all(&mut rows);
+        self.effects.all(&mut rows);
+        self.suppressed.all(&mut rows);
+        self.ended.all(&mut rows);
+        self.pauses.all(&mut rows);
+        self.envelopes.all(&mut rows);
+        self.batches.all(&mut rows);
+        self.heard.all(&mut rows);
+        self.notices.all(&mut rows);
+        self.returned.all(&mut rows);
         rows.sort();
         rows
     }

@@ -62,7 +62,7 @@ impl Engine {
         let Some(known) = self.state.known.get(&candidate.lineage) else { return false };
         let kinds = self.state.candidates.get(candidate).and_then(|candidate| candidate.kinds.get(&key.target));
         let kinds = kinds.cloned().unwrap_or_default();
-        let support = Support { cause: known.cause.clone(), depth: known.depth, rules: known.rules.clone(), kinds };
+        let support = Support { cause: known.cause.clone(), depth: known.depth, rules: known.rules.to_vec(), kinds };
         let Some(effect) = self.state.effects.get(key) else { return false };
         if effect.support.get(&candidate.lineage) == Some(&support) {
             return false;

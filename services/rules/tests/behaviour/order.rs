@@ -51,7 +51,7 @@ fn standing(desk: &Desk) -> BTreeSet<(String, String, Vec<String>, Vec<String>)>
     let live = desk.engine.live().into_iter();
     live.map(|live| {
         let kinds = desk.engine.kinds(&live.effect).unwrap_or_default().into_iter().collect();
-        let causes = live.causes.iter().map(|cause| cause.alert.identifier.to_string()).collect();
+        let causes = live.causes.iter().map(|cause| cause.alert.identifier().to_string()).collect();
         (live.effect.effect, live.effect.target, kinds, causes)
     })
     .collect()

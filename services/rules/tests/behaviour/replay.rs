@@ -10,7 +10,7 @@ use campanile_rules::{
 use jiff::SignedDuration;
 use proptest::prelude::*;
 
-use crate::desk::{Desk, FIRE, Kind, RULE, engine, exercise, fire, id, start, update};
+use crate::desk::{Desk, FIRE, Kind, RULE, engine, exercise, fire, id, of, start, update};
 
 /// One thing that may happen.
 #[derive(Debug, Clone)]
@@ -125,6 +125,10 @@ proptest! {
         }
         let mut restored = engine(FIRE);
         restored.restore(rows.clone()).unwrap();
+        let (stored, copy) = (rows.clone().into_iter().collect::<Vec<_>>(), restored.clone());
+        prop_assert_eq!(&again.rows(), &stored, "what it remembers is what it asked to store");
+        prop_assert_eq!(&restored.rows(), &stored);
+        prop_assert_eq!(restored.is_blank(), stored.is_empty());
         prop_assert_eq!(restored.due(), again.due());
         prop_assert_eq!(restored.pending(), again.pending());
         prop_assert_eq!(restored.live(), again.live());
@@ -132,6 +136,7 @@ proptest! {
             prop_assert_eq!(&restored.apply(&stored.input()), outcome);
             keep(&mut rows, outcome);
         }
+        prop_assert_eq!(copy.rows(), stored, "a copy is a moment: what came after changed nothing in it");
         prop_assert_eq!(&rows, &desk.rows);
     }
 
@@ -315,4 +320,31 @@ fn a_second_hop_goes_from_a_warning_to_a_shelter_to_a_venue_and_an_engine_refuse
         packs.iter().enumerate().map(|(n, (a, b))| Pack::parse(&rule_text("edb", n, a, b)).unwrap().0).collect();
     let refused = Engine::new(id("edb"), packs, BTreeMap::new(), Options { sender: "edb@campanile.test".into() });
     assert!(matches!(refused, Err(campanile_rules::Error::Federation(Fault::Cycle(_)))));
+}
+
+/// A cause is known by its first message for as long as it is known at all, and by the last 64 of its messages: whoever
+/// refers to one that is forgotten refers to nothing, whether the engine has been restarted since or not.
+#[test]
+fn a_restart_forgets_the_same_updates_as_time_does() {
+    for (named, ends) in [("f-1", false), ("f-16", false), ("f-17", true), ("f-80", true), ("f-0", true)] {
+        for restarted in [false, true] {
+            let mut desk = Desk::signed();
+            let first = fire("f-0", 3, desk.now);
+            let mut last = first.id();
+            desk.alert("fsd", &first);
+            for number in 1..=80 {
+                let next = update(fire(&format!("f-{number}"), 3, desk.now), &[last]);
+                last = next.id();
+                desk.alert("fsd", &next);
+            }
+            if restarted {
+                desk.engine = engine(FIRE);
+                desk.engine.restore(desk.rows.clone()).unwrap();
+            }
+            desk.cancel("fsd", &[of(named, start())]);
+            let live = desk.engine.live();
+            let over = live.iter().all(|live| matches!(live.standing, Standing::Lingering(_)));
+            assert_eq!((live.len(), over), (2, ends), "{named}, restarted: {restarted}");
+        }
+    }
 }

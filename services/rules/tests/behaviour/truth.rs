@@ -151,7 +151,7 @@ fn an_update_that_still_matches_keeps_the_effect_without_a_word() {
     desk.wait(10);
     let outcome = desk.alert("fsd", &update(fire("f1b", 5, desk.now), &[cause]));
     assert_eq!(outcome.effects, []);
-    assert_eq!(desk.engine.live()[0].causes[0].alert.identifier.as_ref(), "f1b");
+    assert_eq!(desk.engine.live()[0].causes[0].alert.identifier(), "f1b");
     desk.wait(10);
     let alone = desk.cancel("fsd", &[of("f1b", start() + SignedDuration::from_mins(10))]);
     assert_eq!(verdicts(&alone), [Verdict::Lingering, Verdict::Lingering]);

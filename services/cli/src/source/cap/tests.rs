@@ -71,7 +71,7 @@ fn source(url: &str) -> CapSource {
 }
 
 fn names(publications: &[Publication]) -> Vec<String> {
-    publications.iter().map(|publication| publication.id().identifier.to_string()).collect()
+    publications.iter().map(|publication| publication.id().identifier().to_string()).collect()
 }
 
 #[tokio::test]
