@@ -41,7 +41,8 @@ pub struct Args {
     /// Calls of one round, one at a time.
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(10..=2_000))]
     pub calls: u32,
-    /// Also publish this many records, and report the memory of the three that hold them.
+    /// Also publish this many records, and report the memory of the three that hold them; then as many again while one of
+    /// them is away, and report how it catches up.
     #[arg(long, value_name = "N")]
     pub records: Option<u32>,
     /// The seed of the generated places.
@@ -157,7 +158,7 @@ pub async fn run(args: Args) -> Result<()> {
 
     say("chain: fire at fsd, closure at edb, durable in the gateway");
     let floor = floor::Floor::start(&project, 3).await?;
-    let running = project.start("chain", &["fsd", "edb", "isd"]).await?;
+    let mut running = project.start("chain", &["fsd", "edb", "isd"]).await?;
     running.sign_envelope().await?;
     floor.chain(&payload, 20, 1).await?;
     running.chain(fires.near_schools(20)?, 1).await?;
@@ -181,6 +182,10 @@ pub async fn run(args: Args) -> Result<()> {
         extra.insert(format!("{member}_wal_mib"), running.wal_mib(member).into());
     }
     floor.stop().await;
+    if let Some(records) = args.records {
+        say("backlog: as many again while edb is away, and then it comes back");
+        extra.insert("backlog".into(), backlog(&mut running, &mut fires, &args, records).await?);
+    }
     running.stop().await;
 
     // In their order, so that a figure that grows with what is stored shows.
@@ -195,6 +200,31 @@ pub async fn run(args: Args) -> Result<()> {
     ];
     print(&args, &rows, &extra);
     Ok(())
+}
+
+/// One department comes back to a backlog of `records`: whether another's publishes take longer while it catches up.
+async fn backlog(
+    running: &mut project::Running<'_>,
+    fires: &mut Fires,
+    args: &Args,
+    records: u32,
+) -> Result<serde_json::Value> {
+    running.edb_away().await?;
+    running.publish(fires.quiet_many(records)?, 64).await?;
+    let alone = running.publish(fires.quiet_many(args.calls)?, 1).await?;
+    let beside = running.edb_back(MANY_WITHIN, || fires.quiet()).await?;
+    Ok(serde_json::json!({
+        "records": records,
+        "caught_up_after_s": beside.took_s(),
+        "publish_alone_p50_us": alone.p50_us(),
+        "publish_alone_p99_us": alone.p99_us(),
+        "publish_beside_p50_us": beside.p50_us(),
+        "publish_beside_p99_us": beside.p99_us(),
+        "ratio_p50": beside.p50_us() / alone.p50_us(),
+        "fsd_rss_mib": running.rss_mib("fsd")?,
+        "edb_rss_mib": running.rss_mib("edb")?,
+        "edb_wal_mib": running.wal_mib("edb"),
+    }))
 }
 
 /// NATS beside us, where it was asked for.

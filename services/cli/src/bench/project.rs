@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use campanile_alert::{Alert, Clock, xml};
 use campanile_client::admin::Envelope;
 use campanile_client::{Client, Credentials, Options as ClientOptions, Publish};
@@ -192,17 +192,21 @@ impl Project {
     pub(super) async fn start(&self, name: &'static str, members: &[&str]) -> Result<Running<'_>> {
         let mut processes = BTreeMap::new();
         for member in members {
-            let config = self.config(member, &format!("{name}-data-{member}"))?.display().to_string();
-            let words: &[&str] = if *member == "isd" { &["bench-part", "gateway"] } else { &["node", "run"] };
-            let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            arguments.extend(["--config".to_owned(), config]);
-            processes.insert((*member).to_owned(), Spawned::start(self, member, &arguments).await?);
+            processes.insert((*member).to_owned(), self.spawn(name, member).await?);
         }
         let running = Running { project: self, name, processes };
         if members.len() > 1 {
             running.caught_up(CHAIN_WITHIN).await?;
         }
         Ok(running)
+    }
+
+    async fn spawn(&self, name: &str, member: &str) -> Result<Spawned> {
+        let config = self.config(member, &format!("{name}-data-{member}"))?.display().to_string();
+        let words: &[&str] = if member == "isd" { &["bench-part", "gateway"] } else { &["node", "run"] };
+        let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        arguments.extend(["--config".to_owned(), config]);
+        Spawned::start(self, member, &arguments).await
     }
 }
 
@@ -317,6 +321,39 @@ impl Running<'_> {
         let expect = Expect::Origin(Project::origin(member).parse()?);
         let address = self.process(member)?.ready.address.to_string();
         Ok(Client::connect(ClientOptions::new(address, credentials, expect)).await?)
+    }
+
+    /// Ends edb's process; its log stays.
+    pub(super) async fn edb_away(&mut self) -> Result<()> {
+        self.processes.remove("edb").context("edb does not run")?.stop().await;
+        Ok(())
+    }
+
+    /// Starts edb again, and publishes one alert after another at fsd until edb holds as many records as fsd had at the
+    /// start: the times of those calls, and how long it took in all.
+    pub(super) async fn edb_back(
+        &mut self,
+        within: Duration,
+        mut next: impl FnMut() -> Result<Alert>,
+    ) -> Result<Sample> {
+        let wanted = self.records().await?;
+        let begun = Instant::now();
+        let back = self.project.spawn(self.name, "edb").await?;
+        self.processes.insert("edb".into(), back);
+        let edb = self.client("edb/duty-officer-1").await?;
+        let fsd = self.client("fsd/dispatch").await?;
+        let mut latencies = Vec::new();
+        while edb.status().await?.records < wanted {
+            ensure!(begun.elapsed() < within, "edb did not catch up with fsd within {} s", within.as_secs());
+            let asked = Instant::now();
+            while asked.elapsed() < Duration::from_millis(500) {
+                let publish = Publish::cap_xml(xml::write(&next()?).into_bytes());
+                let called = Instant::now();
+                fsd.publish(&publish).await?;
+                latencies.push(called.elapsed());
+            }
+        }
+        Ok(Sample::new(latencies, begun.elapsed()))
     }
 
     /// Waits until edb holds what fsd has.

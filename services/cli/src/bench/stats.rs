@@ -34,6 +34,11 @@ impl Sample {
         self.quantile(0.99)
     }
 
+    /// How long it took as a whole, in seconds.
+    pub(super) fn took_s(&self) -> f64 {
+        self.took.as_secs_f64()
+    }
+
     /// How many a second.
     pub(super) fn rate(&self) -> f64 {
         #[allow(clippy::cast_precision_loss)]
