@@ -52,6 +52,8 @@ pub struct Processes {
 #[derive(Debug)]
 struct Member {
     verb: &'static str,
+    /// What it runs; absent for the test's own program.
+    program: Option<PathBuf>,
     /// What starts the program, when it is not started by itself.
     wrapper: Vec<String>,
     env: BTreeMap<String, String>,
@@ -171,6 +173,7 @@ impl Processes {
         std::fs::write(&path, serde_json::to_vec_pretty(config)?)?;
         let member = Member {
             verb,
+            program: None,
             wrapper: Vec::new(),
             env: BTreeMap::new(),
             config: path,
@@ -211,13 +214,24 @@ impl Processes {
         Ok(())
     }
 
+    /// Has a member run another program from its next start on, for example that of an earlier release; `None` is the
+    /// test's own.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn program_of(&mut self, origin: &str, program: Option<PathBuf>) -> Result<()> {
+        self.find(origin)?.program = program;
+        Ok(())
+    }
+
     /// Starts a member and waits until it listens.
     ///
     /// # Errors
     /// When it runs already, ends, or does not listen in time; the end of its log is in the message.
     pub async fn start(&mut self, origin: &str) -> Result<Ready> {
-        let program = self.program.clone();
+        let own = self.program.clone();
         let member = self.find(origin)?;
+        let program = member.program.clone().unwrap_or(own);
         ensure!(member.running.is_none(), "{origin} runs already");
         let log = std::fs::File::options().create(true).append(true).open(&member.log)?;
         let mut words: Vec<_> = member.wrapper.iter().map(std::ffi::OsString::from).collect();
