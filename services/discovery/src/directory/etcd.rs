@@ -21,8 +21,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use campanile_alert::OriginId;
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, SortOrder, SortTarget, TlsOptions,
-    Txn, TxnOp, TxnOpResponse,
+    Certificate, Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, SortOrder, SortTarget,
+    TlsOptions, Txn, TxnOp, TxnOpResponse,
 };
 use rand::Rng as _;
 use serde::Deserialize;
@@ -130,9 +130,34 @@ impl fmt::Debug for EtcdConfig {
     }
 }
 
+/// What a directory in etcd takes from outside itself. A node takes the machine's ([`Machine`]); the simulation passes its
+/// own, so that one seed gives one run.
+pub trait Surroundings: Send + Sync + fmt::Debug {
+    /// A way to etcd; absent means a connection to the endpoints of the configuration.
+    fn channel(&self) -> Option<Channel>;
+
+    /// A random factor from one half to one, for the wait between two tries.
+    fn jitter(&self) -> f64;
+}
+
+/// The machine's own: its network and its entropy.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine;
+
+impl Surroundings for Machine {
+    fn channel(&self) -> Option<Channel> {
+        None
+    }
+
+    fn jitter(&self) -> f64 {
+        rand::rng().random_range(0.5..=1.0)
+    }
+}
+
 /// What the tasks and the handle share.
 #[derive(Debug)]
 struct Shared {
+    surroundings: Arc<dyn Surroundings>,
     config: EtcdConfig,
     prefix: String,
     monitor: Monitor,
@@ -223,7 +248,10 @@ impl Shared {
             let password = String::from_utf8_lossy(&read(file)?).trim().to_owned();
             options = options.with_user(user, password);
         }
-        self.within("connect", Client::connect(&self.config.endpoints, Some(options))).await
+        match self.surroundings.channel() {
+            Some(channel) => self.within("connect", Client::from_channel(channel, Some(options))).await,
+            None => self.within("connect", Client::connect(&self.config.endpoints, Some(options))).await,
+        }
     }
 }
 
@@ -246,8 +274,8 @@ impl Backoff {
         self.next = Self::FIRST;
     }
 
-    async fn wait(&mut self) {
-        let wait = self.next.mul_f64(rand::rng().random_range(0.5..=1.0));
+    async fn wait(&mut self, shared: &Shared) {
+        let wait = self.next.mul_f64(shared.surroundings.jitter());
         self.next = (self.next * 2).min(self.max);
         tokio::time::sleep(wait).await;
     }
@@ -285,6 +313,18 @@ impl EtcdDirectory {
     /// # Errors
     /// [`Error::Invalid`] when the configuration has no endpoint or a number outside its range.
     pub fn open(config: EtcdConfig, federation: &str) -> Result<Self, Error> {
+        Self::open_within(Arc::new(Machine), config, federation)
+    }
+
+    /// As [`EtcdDirectory::open`], with other surroundings than the machine's.
+    ///
+    /// # Errors
+    /// As [`EtcdDirectory::open`].
+    pub fn open_within(
+        surroundings: Arc<dyn Surroundings>,
+        config: EtcdConfig,
+        federation: &str,
+    ) -> Result<Self, Error> {
         if config.endpoints.is_empty() {
             return Err(Error::Invalid("etcd needs at least one endpoint; give URLs under `endpoints`".into()));
         }
@@ -293,7 +333,7 @@ impl EtcdDirectory {
         }
         check_name(federation)?;
         let prefix = format!("/campanile/{federation}/");
-        let shared = Arc::new(Shared { config, prefix, monitor: Monitor::default() });
+        let shared = Arc::new(Shared { surroundings, config, prefix, monitor: Monitor::default() });
         let (own, wanted) = watch::channel(None);
         let registrar = tokio::spawn(register::run(shared.clone(), wanted));
         Ok(Self { shared, own, registrar, client: ClientSlot(tokio::sync::Mutex::new(None)) })

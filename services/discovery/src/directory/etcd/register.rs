@@ -31,7 +31,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut wanted: watch::Receiver<Option<
                 tracing::debug!(%error, "Registration interrupted");
                 // A new address is tried at once; otherwise wait.
                 tokio::select! {
-                    () = backoff.wait() => {}
+                    () = backoff.wait(&shared) => {}
                     changed = wanted.changed() => if changed.is_err() { return },
                 }
             }
