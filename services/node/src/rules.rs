@@ -114,6 +114,10 @@ pub struct NodeRules {
     options: Options,
     roster: RosterHandle,
     signers: BTreeMap<String, Signatures>,
+    /// The packs of the configuration that this start puts in force where no other is.
+    opening: Vec<Arc<Ready>>,
+    /// They are not in force yet: the engine knows them, and has them wait.
+    is_opening: bool,
     view: Arc<Mutex<RulesView>>,
 }
 
@@ -155,7 +159,8 @@ impl NodeRules {
             areas: Areas::default(),
         };
         let view = Arc::new(Mutex::new(view));
-        Ok(Self { department, configured, library, options, roster, signers: BTreeMap::new(), view })
+        let (signers, opening) = (BTreeMap::new(), Vec::new());
+        Ok(Self { department, configured, library, options, roster, signers, opening, is_opening: false, view })
     }
 
     /// The view for the services.
@@ -292,21 +297,48 @@ impl Derive for NodeRules {
             }
         }
         let view = &mut *view;
-        view.engine = self.engine(&view.packs, engine_rows).map_err(|unfit| unfit.to_string())?;
+        // A commit that failed may have been the one that put them in force.
+        self.is_opening = view.packs.is_empty() && !self.opening.is_empty();
+        view.engine = match self.is_opening {
+            true => self.engine_of(self.opening.iter(), engine_rows),
+            false => self.engine(&view.packs, engine_rows),
+        }
+        .map_err(|unfit| unfit.to_string())?;
         view.shadows.restart(&self.department, &self.options).map_err(|unfit| unfit.to_string())
     }
 
     fn opening(&mut self) -> Vec<Draft> {
-        self.configure()
+        let acts = self.configure();
+        let mut view = self.view.lock();
+        if !view.packs.is_empty() {
+            return acts;
+        }
+        // A node whose disk was lost may hear of others long before it may write: what it hears concerns these packs.
+        let begins = |pack: &&Ready| acts.iter().any(|act| activations::begins(act, &pack.pack.name));
+        let ready = self.configured.iter().map(|(_, ready)| ready).filter(begins);
+        self.opening = ready.cloned().map(Arc::new).collect();
+        match self.engine_of(self.opening.iter(), view.engine.rows()) {
+            Ok(engine) => (view.engine, self.is_opening) = (engine, !self.opening.is_empty()),
+            Err(unfit) => tracing::error!("The packs of the configuration cannot wait to be put in force: {unfit}"),
+        }
+        acts
     }
 
     fn apply(&mut self, event: &Event<'_>) -> Derived {
         let mut rows = Rows::new();
         let mut drafts = Vec::new();
+        let own = *event.arrival.header.origin.department() == self.department;
         match &event.body.content {
             Content::Manifest(manifest) => self.keep_manifest(event, manifest, &mut rows),
             Content::Activation(activation) => {
                 drafts.extend(self.activation(event, activation, &mut rows));
+                if own && !event.arrival.returned {
+                    self.is_opening = false;
+                    // Officers can act only where the beginning is on the disk; what they take away does not come back.
+                    if activation.step() != rules_wire::ActivationStep::Configure {
+                        self.opening.clear();
+                    }
+                }
             }
             _ => {}
         }
@@ -316,11 +348,16 @@ impl Derive for NodeRules {
         let mut view = self.view.lock();
         let view = &mut *view;
         let idle = view.is_idle();
+        if self.is_opening && !own {
+            view.engine.wait_for_tick();
+        }
+        // Nothing is decided by packs that are not in force yet.
+        let waits = self.is_opening && matches!(input.kind, InputKind::Tick { .. });
         view.areas.note(&view.engine, event, &mut rows);
         let heard = silence::heard(event, &input);
         for input in heard.iter().chain([&input]) {
             // What was issued before a loss waits for the packs that are put in force again.
-            if !idle || event.arrival.returned {
+            if (!idle || event.arrival.returned) && !waits {
                 drafts.extend(view.evaluate(input, event, &mut rows));
             }
             drafts.extend(view.shadows.apply(input, &mut rows));
@@ -335,7 +372,8 @@ impl Derive for NodeRules {
 
     fn due(&self) -> Option<Timestamp> {
         let view = self.view.lock();
-        [view.engine.due(), view.shadows.due()].into_iter().flatten().min()
+        let own = view.engine.due().filter(|_| !self.is_opening);
+        [own, view.shadows.due()].into_iter().flatten().min()
     }
 }
 

@@ -290,7 +290,8 @@ impl Engine {
     }
 
     /// The next instant at which [`InputKind::Tick`] is wanted; `None` when nothing waits for time to pass. It may lie
-    /// in the past, when something fell due between two inputs; it is [`AT_ONCE`] after [`Engine::take_back`].
+    /// in the past, when something fell due between two inputs; it is [`AT_ONCE`] after [`Engine::take_back`] and
+    /// [`Engine::wait_for_tick`].
     pub fn due(&self) -> Option<Timestamp> {
         if self.is_recovering() { Some(AT_ONCE) } else { self.state.due() }
     }

@@ -68,6 +68,11 @@ pub(super) fn act(activation: Activation) -> Draft {
     plain_draft(Status::Actual, None, private(), Content::Activation(Box::new(activation)))
 }
 
+/// Whether a record to be written puts a pack of that name in force.
+pub(super) fn begins(draft: &Draft, name: &str) -> bool {
+    matches!(&draft.body.content, Content::Activation(act) if act.pack == name && !act.text.is_empty())
+}
+
 impl NodeRules {
     /// An engine of these packs that remembers what stands in the rows.
     pub(super) fn engine(
@@ -75,7 +80,16 @@ impl NodeRules {
         packs: &BTreeMap<String, InForce>,
         rows: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Result<Engine, Unfit> {
-        let mut engine = packs::engine(&self.department, &self.options, packs.values().map(|pack| &pack.ready))?;
+        self.engine_of(packs.values().map(|pack| &pack.ready), rows)
+    }
+
+    /// The same of packs that are not in force yet.
+    pub(super) fn engine_of<'a>(
+        &self,
+        packs: impl Iterator<Item = &'a Arc<packs::Ready>>,
+        rows: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Engine, Unfit> {
+        let mut engine = packs::engine(&self.department, &self.options, packs)?;
         engine.restore(rows).map_err(|error| Unfit(error.to_string()))?;
         Ok(engine)
     }

@@ -14,10 +14,12 @@ use campanile_bus::{Arrival, Derive, Event};
 use campanile_discovery::roster::RosterHandle;
 use campanile_log::{Hash, Store};
 use campanile_proto::bus::v1 as wire;
+use campanile_proto::rules::v1::ActivationStep;
 use campanile_rules::{Decision, Options, Verdict};
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
+use super::packs::Files;
 use super::{Library, NodeRules, Rows, Unfit};
 
 /// How many records are gone through at most.
@@ -142,7 +144,43 @@ fn walk(
 ) -> Result<u64, Error> {
     let department = parts.origin.department().clone();
     let (library, options, roster) = (Arc::clone(&parts.library), parts.options.clone(), parts.roster.clone());
-    let mut rules = NodeRules::new(department, Vec::new(), library, options, roster)?;
+    let mut rules = NodeRules::new(department, first_packs(parts, last)?, library, options, roster)?;
+    // What it wants to write stands in the records.
+    let _drafts = rules.opening();
+    go(parts, last, |given| {
+        each(&mut rules, &Event { arrival: &given.arrival, body: &given.body, previous_time: given.previous_time })
+    })
+}
+
+/// The packs that the configuration put in force where the node had written nothing before: its rules have taken note for
+/// them of what came before that.
+fn first_packs(parts: &Parts, last: u64) -> Result<Vec<Files>, Error> {
+    let (mut found, mut unfit) = (Vec::new(), None);
+    go(parts, last, |Given { arrival, body, .. }| {
+        if arrival.header.origin != parts.origin || arrival.returned {
+            return ControlFlow::Continue(());
+        }
+        match &body.content {
+            Content::Manifest(_) => return ControlFlow::Continue(()),
+            Content::Activation(act) if act.step() == ActivationStep::Configure && !act.text.is_empty() => {
+                match Files::from_wire(&act.text, &act.data_sets) {
+                    Ok(files) => {
+                        found.push(files);
+                        return ControlFlow::Continue(());
+                    }
+                    Err(error) => unfit = Some(error),
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Break(())
+    })?;
+    unfit.map_or(Ok(found), |unfit| Err(unfit.into()))
+}
+
+/// Goes through the records that the rules were given, from the first to the arrival `last`. Gives how many there were, of
+/// all.
+fn go(parts: &Parts, last: u64, mut each: impl FnMut(&Given) -> ControlFlow<()>) -> Result<u64, Error> {
     let mut again = Again::new(parts.store.as_ref(), &parts.origin);
     let (mut after, mut seen) = (0, 0);
     while after < last {
@@ -157,8 +195,8 @@ fn walk(
             if parts.stop.is_cancelled() {
                 return Err(Error::GivenUp("nobody waits for the answer"));
             }
-            let Some(Given { arrival, body, previous_time }) = again.given(entry)? else { continue };
-            if each(&mut rules, &Event { arrival: &arrival, body: &body, previous_time }).is_break() {
+            let Some(given) = again.given(entry)? else { continue };
+            if each(&given).is_break() {
                 return Ok(seen);
             }
         }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::SESSION;
 use super::state::{Batches, Candidate, CandidateKey, InForce, Known, Lineage, MESSAGES_MAX, Phase, RuleIn, Stand};
-use super::state::{Row, Support, Suppressed};
+use super::state::{Row, Support, Suppressed, Waiting};
 use super::{Engine, Step, message_of};
 use crate::{Cause, Classification, EffectKey, Input, InputKind, Outcome, Sentence, Verdict};
 
@@ -111,9 +111,19 @@ impl Engine {
         }
     }
 
-    /// Whether effects have come back that are not yet in force again.
+    /// Has it take note of what comes and weigh no rule until the next [`InputKind::Tick`], which [`Engine::due`] asks
+    /// for at once, and which weighs all rules: for rules that are not in force yet, and will be judged by what came
+    /// before them. The wish is among the rows of the next outcome.
+    pub fn wait_for_tick(&mut self) {
+        if self.state.waiting.len() == 0 {
+            self.state.waiting.put((), Waiting {});
+        }
+    }
+
+    /// Whether no rule is weighed before the next tick: effects have come back that are not yet in force again, or it was
+    /// asked to wait.
     pub(super) fn is_recovering(&self) -> bool {
-        self.state.returned.len() > 0
+        self.state.returned.len() + self.state.waiting.len() > 0
     }
 
     fn collect(&mut self, input: &Input<'_>, alert: &Alert, words: &Classification, issued: &Issued) {
@@ -175,6 +185,7 @@ impl Engine {
     /// All is here that others hold: what came back is in force again, and every rule is weighed.
     pub(super) fn settle_past(&mut self, step: &mut Step) {
         step.time = step.now;
+        self.state.waiting.remove(&());
         let returned: Vec<(EffectKey, Returned)> =
             self.state.returned.rows().map(|(key, row)| (key.clone(), row.clone())).collect();
         for (key, row) in returned {

@@ -271,7 +271,12 @@ rows! {
     Batches = b'b', |_| None;
     Heard = b'h', |_| None;
     Notice = b'n', |notice| Some(later(notice.time, MEMORY_S));
+    Waiting = b'w', |_| None;
 }
+
+/// No rule is weighed before the next tick.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Waiting {}
 
 /// When a department was last heard.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -451,6 +456,7 @@ pub(super) struct State {
     pub(super) heard: Table<DepartmentId, Heard>,
     pub(super) notices: Table<NoticeKey, Notice>,
     pub(super) returned: Table<EffectKey, Returned>,
+    pub(super) waiting: Table<(), Waiting>,
 }
 
 impl State {
@@ -469,6 +475,7 @@ impl State {
         self.heard.drain(&mut rows);
         self.notices.drain(&mut rows);
         self.returned.drain(&mut rows);
+        self.waiting.drain(&mut rows);
         rows.sort();
         rows
     }
@@ -476,9 +483,9 @@ impl State {
     pub(super) fn is_blank(&self) -> bool {
         let Self { time, known, candidates, effects, suppressed, ended, .. } = self;
         let blank = time.len() + known.len() + candidates.len() + effects.len() + suppressed.len() + ended.len() == 0;
-        let Self { pauses, envelopes, batches, heard, notices, returned, .. } = self;
+        let Self { pauses, envelopes, batches, heard, notices, returned, waiting, .. } = self;
         let rest = pauses.len() + envelopes.len() + batches.len() + heard.len() + notices.len() + returned.len();
-        blank && rest == 0
+        blank && rest + waiting.len() == 0
     }
 
     /// All rows, in the order of their keys.
@@ -496,6 +503,7 @@ impl State {
         self.heard.all(&mut rows);
         self.notices.all(&mut rows);
         self.returned.all(&mut rows);
+        self.waiting.all(&mut rows);
         rows.sort();
         rows
     }
@@ -516,6 +524,7 @@ impl State {
             Heard::TABLE => self.heard.read(rest, value),
             Notice::TABLE => self.notices.read(rest, value),
             Returned::TABLE => self.returned.read(rest, value),
+            Waiting::TABLE => self.waiting.read(rest, value),
             _ => None,
         }
     }

@@ -139,3 +139,28 @@ fn what_was_over_stays_over_and_an_officers_cancel_still_wins() {
     assert_eq!(desk.live(), [B], "an officer ended the first");
     assert!(desk.effects().is_empty() && desk.engine.pending().is_empty());
 }
+
+#[test]
+fn t1_an_engine_that_waits_takes_note_and_decides_all_of_it_at_the_tick_whatever_is_restarted_meanwhile() {
+    for restarted in [false, true] {
+        let mut desk = Desk::signed();
+        desk.engine.wait_for_tick();
+        assert!(desk.fire("out", 3).effects.is_empty());
+        desk.cancel("fsd", &[of("out", desk.now)]);
+        assert!(
+            desk.fire("burns", 3).effects.is_empty() && desk.live().is_empty(),
+            "nothing is decided while it waits"
+        );
+        if restarted {
+            desk.engine = engine(FIRE);
+            desk.engine.restore(desk.rows.clone()).unwrap();
+        }
+        let decided = tick(&mut desk);
+        assert_eq!(decided.effects.len(), 2, "restarted: {restarted}");
+        assert_eq!(desk.live(), [A, B]);
+        let causes = desk.engine.live().into_iter().flat_map(|live| live.causes);
+        assert!(causes.into_iter().all(|cause| cause.alert.identifier() == "burns"));
+        assert!(desk.engine.due().is_none_or(|due| due != AT_ONCE), "it waits no longer");
+        assert_eq!(desk.fire("later", 3).effects.len(), 2);
+    }
+}
