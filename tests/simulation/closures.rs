@@ -76,6 +76,8 @@ struct Expected {
     fires: BTreeMap<String, BTreeSet<Target>>,
     /// The first message of each.
     roots: BTreeMap<String, String>,
+    /// What a later message has taken the place of; it may come after that.
+    superseded: BTreeSet<String>,
     signers: BTreeSet<String>,
     paused: bool,
     /// What rules of edb had issued comes back, and no tick has said yet that all is here: no rule acts until then, and
@@ -103,7 +105,11 @@ impl Expected {
                 let id = alert.id().to_string();
                 let before = alert.referenced().first().map(ToString::to_string);
                 let root = before.map_or_else(|| id.clone(), |id| self.roots.get(&id).cloned().unwrap_or(id));
-                self.roots.insert(id, root.clone());
+                self.superseded.extend(alert.referenced().iter().map(ToString::to_string));
+                self.roots.insert(id.clone(), root.clone());
+                if self.superseded.contains(&id) {
+                    return;
+                }
                 let burns = alert.msg_type != MessageType::Cancel && level(alert) >= LEVEL_MIN;
                 let near = if burns { near(alert, sites) } else { BTreeSet::new() };
                 let targets: BTreeSet<Target> =

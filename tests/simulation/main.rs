@@ -10,6 +10,8 @@
 )]
 
 mod closures;
+mod decisions;
+mod etcd;
 mod faults;
 mod federation;
 mod governance;
@@ -29,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use run::{Outcome, run};
+use run::{Outcome, Through, run};
 
 thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };
@@ -48,49 +50,59 @@ pub(crate) fn panics() -> u64 {
     PANICS.with(Cell::get)
 }
 
-/// The seeds that were asked for, and whether every line of them is to be printed; those that have failed once when
-/// nothing was asked for.
-fn seeds() -> (Vec<u64>, bool) {
+/// The seeds that were asked for, each with its directory, and whether every line of them is to be printed; those that have
+/// failed once when nothing was asked for.
+fn seeds() -> (Vec<(u64, Through)>, bool) {
+    let through = match std::env::var("CAMPANILE_DIRECTORY").as_deref() {
+        Err(_) | Ok("memory") => Through::Memory,
+        Ok("etcd") => Through::Etcd,
+        Ok(other) => panic!("CAMPANILE_DIRECTORY is memory or etcd, not {other:?}"),
+    };
     if let Ok(seed) = std::env::var("CAMPANILE_SEED") {
-        return (vec![seed.parse().expect("CAMPANILE_SEED is a number")], true);
+        return (vec![(seed.parse().expect("CAMPANILE_SEED is a number"), through)], true);
     }
     if let Ok(text) = std::env::var("CAMPANILE_SEEDS") {
         let (from, to) = text.split_once("..").expect("CAMPANILE_SEEDS is written FROM..TO");
         let (from, to): (u64, u64) = (from.parse().expect("FROM is a number"), to.parse().expect("TO is a number"));
-        return ((from..to).collect(), false);
+        return ((from..to).map(|seed| (seed, through)).collect(), false);
     }
-    let seed = |line: &str| line.split('#').next()?.trim().parse().ok();
-    let regressions: BTreeSet<u64> = include_str!("regressions.txt").lines().filter_map(seed).collect();
+    let seed = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let seed: u64 = words.next()?.parse().ok()?;
+        Some((seed, if words.next() == Some("etcd") { Through::Etcd } else { Through::Memory }))
+    };
+    let regressions: BTreeSet<(u64, Through)> = include_str!("regressions.txt").lines().filter_map(seed).collect();
     (regressions.into_iter().collect(), false)
 }
 
-fn report(seed: u64, outcome: &Outcome) -> String {
+fn report(seed: u64, through: Through, outcome: &Outcome) -> String {
+    let directory = if through == Through::Etcd { "CAMPANILE_DIRECTORY=etcd " } else { "" };
     let last = outcome.lines.len().saturating_sub(40);
     format!(
-        "seed {seed} failed:\n  {}\nits last events:\n  {}\nrun it again, with every event, by\n  CAMPANILE_SEED={seed} cargo nextest run -p campanile-tests --test simulation every_seed --no-capture\n",
+        "seed {seed} failed:\n  {}\nits last events:\n  {}\nrun it again, with every event, by\n  {directory}CAMPANILE_SEED={seed} cargo nextest run -p campanile-tests --test simulation every_seed --no-capture\n",
         outcome.faults.join("\n  "),
         outcome.lines[last..].join("\n  "),
     )
 }
 
 /// Runs seeds on so many threads, and fails with the list of those that failed.
-fn keep_the_promises(seeds: &[u64], workers: usize, is_verbose: bool) {
+fn keep_the_promises(seeds: &[(u64, Through)], workers: usize, is_verbose: bool) {
     let began = std::time::Instant::now();
     let next = AtomicUsize::new(0);
     let (failed, totals) = (Mutex::new(Vec::new()), Mutex::new((0, 0)));
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let outcome = run(*seed);
+                while let Some(&(seed, through)) = seeds.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let outcome = run(seed, through);
                     if is_verbose {
                         println!("{}", outcome.lines.join("\n"));
                     }
                     let mut totals = totals.lock();
                     *totals = (totals.0 + outcome.records, totals.1 + outcome.closures);
                     if !outcome.faults.is_empty() {
-                        eprintln!("{}", report(*seed, &outcome));
-                        failed.lock().push(*seed);
+                        eprintln!("{}", report(seed, through, &outcome));
+                        failed.lock().push((seed, through));
                     }
                 }
             });
@@ -113,15 +125,16 @@ fn every_seed_keeps_the_promises_of_the_bus() {
 
 /// One test for fifty seeds, so that the runner spreads them over its cores among everything else.
 macro_rules! fifties {
-    ($($name:ident from $first:literal;)*) => {
+    ($through:ident: $($name:ident from $first:literal;)*) => {
         $(#[test]
         fn $name() {
-            keep_the_promises(&($first..$first + 50).collect::<Vec<u64>>(), 1, false);
+            let seeds: Vec<_> = ($first..$first + 50).map(|seed| (seed, Through::$through)).collect();
+            keep_the_promises(&seeds, 1, false);
         })*
     };
 }
 
-fifties! {
+fifties! { Memory:
     seeds_000_to_049_keep_the_promises from 0;
     seeds_050_to_099_keep_the_promises from 50;
     seeds_100_to_149_keep_the_promises from 100;
@@ -132,6 +145,11 @@ fifties! {
     seeds_350_to_399_keep_the_promises from 350;
     seeds_400_to_449_keep_the_promises from 400;
     seeds_450_to_499_keep_the_promises from 450;
+}
+
+fifties! { Etcd:
+    seeds_500_to_549_keep_the_promises_while_etcd_fails from 500;
+    seeds_550_to_599_keep_the_promises_while_etcd_fails from 550;
 }
 
 #[test]
@@ -261,9 +279,27 @@ fn r1_rosters_reach_those_who_cannot_find_the_only_node_that_has_them() {
 }
 
 #[test]
+fn t1_fires_that_come_before_the_packs_are_in_force_close_their_schools_afterwards() {
+    let faults = run::scenarios::fail_the_commit_that_puts_packs_in_force();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn t1_a_fire_closes_its_schools_while_etcd_is_away() {
+    let faults = run::scenarios::close_schools_without_etcd();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn r1_a_department_that_joins_after_etcd_was_set_back_is_found_by_those_who_had_seen_more() {
+    let faults = run::scenarios::set_etcd_back_behind_a_watcher();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn a_seed_gives_the_same_run_every_time() {
-    for seed in [1, 2, 3] {
-        let (first, second) = (run(seed), run(seed));
+    for (seed, through) in [1, 2, 3].into_iter().flat_map(|seed| [(seed, Through::Memory), (seed, Through::Etcd)]) {
+        let (first, second) = (run(seed, through), run(seed, through));
         let differs = first.lines.iter().zip(&second.lines).position(|(a, b)| a != b);
         if let Some(at) = differs {
             panic!("seed {seed} differs at event {at}:\n  {}\n  {}", first.lines[at], second.lines[at]);

@@ -1,12 +1,13 @@
 //! A simulated node: what survives its crash, how it starts, and how a client's wish reaches it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use campanile_alert::{Alert, Clock, DepartmentId, ExerciseId, Timestamp, vocabulary};
 use campanile_bus::record::Draft;
 use campanile_bus::{Bus, Derive, Options, Published, Submission};
-use campanile_discovery::{Members, MembersConfig, MemoryHub, RosterHandle, TlsMaterial};
+use campanile_discovery::directory::{EtcdConfig, EtcdDirectory};
+use campanile_discovery::{Directory, Members, MembersConfig, MemoryHub, RosterHandle, TlsMaterial};
 use campanile_log::Store;
 use campanile_log::memory::{Disk, Fault, MemoryStore};
 use campanile_node::rules::{Files, Library, NodeRules, RulesView};
@@ -16,11 +17,12 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 
+use crate::etcd::Etcd;
 use crate::federation::{FEDERATION, Setting, keys, origin};
 use crate::governance::Governance;
 use crate::ledger::{Ledger, Watched};
 use crate::lies::Lies;
-use crate::surroundings::{SimClock, Simulated};
+use crate::surroundings::{SimClock, Simulated, ToEtcd};
 use crate::wire;
 
 /// What a client wants of a node.
@@ -35,10 +37,15 @@ pub(crate) enum Wish {
     Keys(u32),
     /// It is to say who is not heard.
     Unheard(Unheard),
+    /// It is to say what it has of the directory.
+    Found(Found),
 }
 
 /// Where a node says who is not heard, and since when.
 pub(crate) type Unheard = Arc<Mutex<Option<BTreeMap<DepartmentId, Option<Timestamp>>>>>;
+
+/// Where a node says whether it is registered in the directory, and which nodes it knows to be.
+pub(crate) type Found = Arc<Mutex<Option<(bool, BTreeSet<String>)>>>;
 
 /// A wish on its way.
 pub(crate) struct Call {
@@ -62,10 +69,33 @@ pub(crate) struct Refusal {
     pub(crate) again: bool,
 }
 
+/// The directory of a run.
+pub(crate) enum Book {
+    Memory(MemoryHub),
+    Etcd(Arc<Etcd>),
+}
+
+/// How long a registration outlives its node, and how long a call to etcd may take.
+const TTL_S: u32 = 5;
+const TIMEOUT_MS: u64 = 1_000;
+
+impl Book {
+    /// The way in of a node that begins a life, with chance of its own.
+    fn join(&self, chance: StdRng) -> Arc<dyn Directory> {
+        match self {
+            Self::Memory(hub) => Arc::new(hub.join()),
+            Self::Etcd(_) => {
+                let config = EtcdConfig { ttl_s: TTL_S, timeout_ms: TIMEOUT_MS, ..EtcdConfig::at("http://etcd:2379") };
+                Arc::new(EtcdDirectory::open_within(Arc::new(ToEtcd::new(chance)), config, FEDERATION).unwrap())
+            }
+        }
+    }
+}
+
 /// What all nodes of a run share.
 pub(crate) struct Shared {
     pub(crate) seed: u64,
-    pub(crate) hub: MemoryHub,
+    pub(crate) directory: Book,
     pub(crate) lies: Arc<Lies>,
     pub(crate) governance: Arc<Mutex<Governance>>,
     /// The rules of edb and had make a circle.
@@ -128,7 +158,8 @@ impl Node {
             *starts += 1;
             *starts
         };
-        let chance = StdRng::seed_from_u64(shared.seed ^ (self.index + 1) << 40 ^ life << 52);
+        let chance = |of: u64| StdRng::seed_from_u64(of ^ (self.index + 1) << 40 ^ life << 52);
+        let (directory, chance) = (shared.directory.join(chance(!shared.seed)), chance(shared.seed));
         let surroundings = Arc::new(Simulated::new(&self.department, chance));
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let inner = MemoryStore::open(&self.disk.lock())?;
@@ -136,12 +167,9 @@ impl Node {
         let roster = setting.open_roster(&configured, &self.accepted.lock());
         tokio::spawn(keep_rosters(roster.clone(), Arc::clone(&self.accepted)));
         let material = TlsMaterial::new(setting.identity(&self.department), roster.clone(), Arc::clone(&clock))?;
-        let members = Members::start(MembersConfig {
-            directory: Arc::new(shared.hub.join()),
-            roster: roster.clone(),
-            cache: None,
-            clock: Arc::clone(&clock),
-        });
+        let members =
+            Members::start(MembersConfig { directory, roster: roster.clone(), cache: None, clock: Arc::clone(&clock) });
+        let found = members.clone();
         let rules = rules(&self.department, shared.has_circle, &roster);
         let view = rules.as_ref().map(NodeRules::view);
         let signing = keys(&self.department, *self.generation.lock());
@@ -179,6 +207,7 @@ impl Node {
                     match call.wish {
                         Wish::Keys(generation) => bus.set_keys(keys(&self.department, generation)),
                         Wish::Unheard(told) => *told.lock() = Some(bus.unheard()),
+                        Wish::Found(told) => *told.lock() = Some(found_of(&found)),
                         _ => _ = tokio::spawn(answer(Arc::clone(shared), bus.clone(), call)),
                     }
                 }
@@ -253,6 +282,13 @@ impl Node {
         told
     }
 
+    /// Asks it what it has of the directory; what it says is there after the next step.
+    pub(crate) fn ask_found(&self) -> Found {
+        let told = Found::default();
+        let _is_up = self.call(Call { intent: usize::MAX, attempt: 0, wish: Wish::Found(Arc::clone(&told)) });
+        told
+    }
+
     /// Lets a commit of the running process meet a fault.
     pub(crate) fn fail_commit(&self, nth: u64, fault: Fault) {
         let store = self.process.lock().as_ref().and_then(|process| process.store.upgrade());
@@ -274,10 +310,25 @@ impl Node {
         self.process.lock().as_ref().and_then(|process| process.rules.clone())
     }
 
+    /// What its rules work with, for decisions that are made again; absent where it has none.
+    pub(crate) fn rules_again(&self) -> Option<(Arc<Library>, campanile_rules::Options, RosterHandle)> {
+        let configured = self.configured.lock().clone()?;
+        let roster = Setting::shared().open_roster(&configured, &self.accepted.lock());
+        let (packs, library) = packs(&self.department, self.shared.has_circle);
+        (!packs.is_empty()).then(|| (Arc::new(library), options(&self.department), roster))
+    }
+
     /// What is on its disk, running or not.
     pub(crate) fn look(&self) -> MemoryStore {
         MemoryStore::look(&self.disk.lock())
     }
+}
+
+/// Whether a node is registered, and which departments' nodes it knows to be.
+fn found_of(members: &Members) -> (bool, BTreeSet<String>) {
+    let view = members.view();
+    let registered = view.iter().filter(|(_, member)| member.unregistered_since.is_none());
+    (members.health().directory.registered, registered.map(|(origin, _)| origin.department().to_string()).collect())
 }
 
 async fn answer(shared: Arc<Shared>, bus: Bus, call: Call) {
@@ -292,7 +343,7 @@ async fn answer(shared: Arc<Shared>, bus: Bus, call: Call) {
                 Refusal { reason: error.to_string(), again }
             })
         }
-        Wish::Keys(_) | Wish::Unheard(_) => return,
+        Wish::Keys(_) | Wish::Unheard(_) | Wish::Found(_) => return,
         Wish::Record(draft) => {
             bus.record(*draft).await.map_err(|error| Refusal { reason: error.to_string(), again: error.is_retryable() })
         }
@@ -337,8 +388,8 @@ fn circle_of(department: &str) -> Files {
     Files { text, data: BTreeMap::new() }
 }
 
-/// The rules of a department: the shipped pack of edb over the shipped sites, and what belongs to the circle.
-fn rules(department: &str, has_circle: bool, roster: &RosterHandle) -> Option<NodeRules> {
+/// The packs of a department: the shipped one of edb over the shipped sites, and what belongs to the circle.
+fn packs(department: &str, has_circle: bool) -> (Vec<Files>, Library) {
     let (mut packs, library) = (Vec::new(), Library::memory());
     if department == "edb" {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/rules/packs/edb-fire.rules.yaml");
@@ -354,10 +405,19 @@ fn rules(department: &str, has_circle: bool, roster: &RosterHandle) -> Option<No
     if has_circle && ["edb", "had"].contains(&department) {
         packs.push(circle_of(department));
     }
+    (packs, library)
+}
+
+fn options(department: &str) -> campanile_rules::Options {
+    campanile_rules::Options { sender: format!("{department}@campanile.test") }
+}
+
+/// The rules of a department, if it has packs.
+fn rules(department: &str, has_circle: bool, roster: &RosterHandle) -> Option<NodeRules> {
+    let (packs, library) = packs(department, has_circle);
     if packs.is_empty() {
         return None;
     }
-    let options = campanile_rules::Options { sender: format!("{department}@campanile.test") };
-    let department = DepartmentId::try_new(department).unwrap();
-    Some(NodeRules::new(department, packs, Arc::new(library), options, roster.clone()).unwrap())
+    let id = DepartmentId::try_new(department).unwrap();
+    Some(NodeRules::new(id, packs, Arc::new(library), options(department), roster.clone()).unwrap())
 }

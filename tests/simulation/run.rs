@@ -16,15 +16,17 @@ use campanile_log::{Entry, LogId, Position, Store as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::closures;
+use crate::etcd::faults::EtcdFaults;
+use crate::etcd::{self, Etcd};
 use crate::faults::Faults;
 use crate::federation::{DEPARTMENTS, OFFICERS};
 use crate::governance::Governance;
 use crate::ledger::{Acked, Ledger};
 use crate::lies::Lies;
-use crate::node::{Call, Node, Shared, Wish};
+use crate::node::{Book, Call, Found, Node, Shared, Wish};
 use crate::surroundings::SimClock;
 use crate::workload::{FIRE_RULE, State, Workload};
+use crate::{closures, decisions};
 
 pub(crate) mod scenarios;
 
@@ -75,11 +77,20 @@ pub(crate) struct Run {
     is_signed: bool,
 }
 
+/// Through which directory the nodes of a run find each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Through {
+    /// The one in memory, which never fails.
+    Memory,
+    /// The model etcd, which has faults of its own.
+    Etcd,
+}
+
 /// Runs a seed from its start to its judgement.
-pub(crate) fn run(seed: u64) -> Outcome {
-    let mut run = Run::drawn(seed);
+pub(crate) fn run(seed: u64, through: Through) -> Outcome {
+    let mut run = Run::drawn(seed, through);
     let panics = crate::panics();
-    let mut faults = Faults::default();
+    let (mut faults, mut etcd_faults) = (Faults::default(), EtcdFaults::new(seed));
     let mut next_ms = 1_000;
     while run.now_ms < FAULTS_MS && run.is_sound() {
         if run.now_ms >= next_ms {
@@ -93,9 +104,11 @@ pub(crate) fn run(seed: u64) -> Outcome {
             next_ms = run.now_ms + run.chance.random_range(100..900);
         }
         faults.turn(&mut run);
+        etcd_faults.turn(&mut run);
         run.step();
     }
     faults.mend(&mut run);
+    etcd_faults.mend(&mut run);
     run.work.resume(run.now_ms);
     run.settle();
     if crate::panics() > panics {
@@ -115,19 +128,23 @@ pub(crate) fn run(seed: u64) -> Outcome {
 
 impl Run {
     /// A run as its seed has it.
-    fn drawn(seed: u64) -> Self {
+    fn drawn(seed: u64, through: Through) -> Self {
         let mut chance = StdRng::seed_from_u64(seed);
         let count = [3, 3, 3, 4, 5, 7][chance.random_range(0..6)];
         let has_newcomer = count > 3 && chance.random_bool(0.5);
         let has_circle = chance.random_ratio(1, 4);
         let has_envelope = chance.random_ratio(3, 4);
-        let mut run = Self::new(seed, count, has_newcomer, has_circle);
+        let mut run = Self::through(through, seed, count, has_newcomer, has_circle);
         (run.chance, run.has_envelope) = (chance, has_envelope);
         run
     }
 
     /// A run of `count` departments; the last of them joins later when there is a newcomer.
     fn new(seed: u64, count: usize, has_newcomer: bool, has_circle: bool) -> Self {
+        Self::through(Through::Memory, seed, count, has_newcomer, has_circle)
+    }
+
+    fn through(through: Through, seed: u64, count: usize, has_newcomer: bool, has_circle: bool) -> Self {
         let mut sim = turmoil::Builder::new()
             .tick_duration(Duration::from_millis(TICK_MS))
             .min_message_latency(Duration::from_millis(1))
@@ -142,8 +159,11 @@ impl Run {
         let lies = Arc::new(Lies::new(seed));
         let ledger = Arc::new(Ledger::new(Arc::clone(&lies), Arc::clone(&governance)));
         let answers = parking_lot::Mutex::default();
-        let hub = MemoryHub::new();
-        let shared = Arc::new(Shared { seed, hub, lies, governance, has_circle, ledger, answers });
+        let directory = match through {
+            Through::Memory => Book::Memory(MemoryHub::new()),
+            Through::Etcd => Book::Etcd(Etcd::new()),
+        };
+        let shared = Arc::new(Shared { seed, directory, lies, governance, has_circle, ledger, answers });
         let elapsed = Arc::new(AtomicI64::new(0));
         let nodes: Vec<Arc<Node>> = DEPARTMENTS
             .iter()
@@ -157,6 +177,10 @@ impl Run {
         for node in &nodes {
             let node = Arc::clone(node);
             sim.host(node.department.clone(), move || Arc::clone(&node).run());
+        }
+        if let Book::Etcd(etcd) = &shared.directory {
+            let etcd = Arc::clone(etcd);
+            sim.host(etcd::HOST, move || Arc::clone(&etcd).run());
         }
         let work = Workload::default();
         Self {
@@ -179,6 +203,19 @@ impl Run {
 
     pub(crate) fn name(&self, at: usize) -> String {
         self.nodes[at].department.clone()
+    }
+
+    /// The etcd of the run, which is the host after its nodes; absent where there is none.
+    pub(crate) fn etcd(&self) -> Option<Arc<Etcd>> {
+        match &self.shared.directory {
+            Book::Etcd(etcd) => Some(Arc::clone(etcd)),
+            Book::Memory(_) => None,
+        }
+    }
+
+    /// The name of a host in the network.
+    fn host(&self, at: usize) -> &str {
+        self.nodes.get(at).map_or(etcd::HOST, |node| &node.department)
     }
 
     /// The newcomer joins, if there is one that has not.
@@ -280,6 +317,10 @@ impl Run {
                     }
                     ledger.acknowledged(Acked { department, id: intent.id(), log, position });
                     intent.state = State::Acked;
+                    // What had been said before was lost, and something else stands in its place.
+                    if let Some(contradicted) = intent.contradicts {
+                        self.work.intents[contradicted].is_late = true;
+                    }
                 }
                 Err(refusal) => {
                     ledger.trace.note("run", format_args!("is refused {}: {}", intent.name, refusal.reason));
@@ -307,38 +348,51 @@ impl Run {
     pub(crate) fn crash(&mut self, at: usize) {
         let node = Arc::clone(&self.nodes[at]);
         self.note(format_args!("crash of {}", node.department));
-        self.silently(at, |sim, name| sim.crash(name));
+        self.stop(at);
         self.lost_calls(at);
     }
 
-    /// Does something to a node that the others are not told of: a machine without power closes no connections. (In
+    /// Does something to a host that the others are not told of: a machine without power closes no connections. (In
     /// which order a runtime drops its tasks is also not the same in every run.)
     fn silently(&mut self, at: usize, change: impl FnOnce(&mut turmoil::Sim<'static>, &str)) {
-        let name = self.nodes[at].department.clone();
-        for other in (0..self.nodes.len()).filter(|other| *other != at) {
-            self.sim.partition(name.as_str(), self.nodes[other].department.as_str());
+        let name = self.host(at).to_owned();
+        let hosts = self.nodes.len() + usize::from(self.etcd().is_some());
+        let others: Vec<usize> = (0..hosts).filter(|other| *other != at).collect();
+        for other in &others {
+            self.sim.partition(name.as_str(), self.host(*other));
         }
         change(&mut self.sim, &name);
-        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+        for other in others {
             let connection = self.link(at, other);
             self.set_link(at, other, connection);
         }
     }
 
-    /// How two nodes are connected now.
+    /// Ends the process of a host, as a power cut does.
+    pub(crate) fn stop(&mut self, at: usize) {
+        self.silently(at, |sim, name| sim.crash(name));
+    }
+
+    /// Starts the process of a host.
+    pub(crate) fn begin(&mut self, at: usize) {
+        self.silently(at, |sim, name| sim.bounce(name));
+    }
+
+    /// How two hosts are connected now.
     fn link(&self, a: usize, b: usize) -> Connection {
         self.links.get(&(a.min(b), a.max(b))).copied().unwrap_or_default()
     }
 
-    /// Connects two nodes in another way.
+    /// Connects two hosts in another way.
     pub(crate) fn set_link(&mut self, a: usize, b: usize, connection: Connection) {
-        let name = |at: usize| self.nodes[at].department.as_str();
-        let (first, second) = (name(a), name(b));
+        let (first, second) = (self.host(a).to_owned(), self.host(b).to_owned());
+        let (first, second) = (first.as_str(), second.as_str());
         self.sim.repair(first, second);
         match connection {
             Connection::Good => self.sim.release(first, second),
             Connection::Cut => self.sim.partition(first, second),
-            Connection::OneWay { from, to } => self.sim.partition_oneway(name(from), name(to)),
+            Connection::OneWay { from, .. } if from == a => self.sim.partition_oneway(first, second),
+            Connection::OneWay { .. } => self.sim.partition_oneway(second, first),
             Connection::Held => self.sim.hold(first, second),
         }
         self.links.insert((a.min(b), a.max(b)), connection);
@@ -392,13 +446,14 @@ impl Run {
 
     pub(crate) fn restart(&mut self, at: usize) {
         self.note(format_args!("start of {}", self.nodes[at].department));
-        self.silently(at, |sim, name| sim.bounce(name));
+        self.begin(at);
     }
 
     /// Runs on until all nodes hold the same and nothing changes any more, and judges the whole.
     fn settle(&mut self) {
         let mended_ms = self.now_ms;
         let (mut quiet_ms, mut before) = (self.now_ms, Vec::new());
+        let mut told: Vec<Found> = Vec::new();
         while self.is_sound() {
             self.step();
             for at in 0..self.nodes.len() {
@@ -421,7 +476,11 @@ impl Run {
             let newest = self.shared.governance.lock().number();
             let informed = self.nodes.iter().all(|node| node.roster() == Some(newest));
             let proven = self.is_proven();
-            let equal = informed && proven && tails.windows(2).all(|pair| pair[0] == pair[1]);
+            let found = self.etcd().is_none() || self.all_found(&told);
+            if self.etcd().is_some() {
+                told = self.nodes.iter().map(|node| node.ask_found()).collect();
+            }
+            let equal = informed && proven && found && tails.windows(2).all(|pair| pair[0] == pair[1]);
             if !equal || open > 0 || asked || recovering || tails != before {
                 quiet_ms = self.now_ms;
                 before = tails;
@@ -434,7 +493,7 @@ impl Run {
                 self.shared.ledger.fault(format!(
                     "liveness: {SETTLE_MS} ms after the last fault {open} wishes are open, persons are asked: {asked}, rules \
                      wait for their past: {recovering}, all have the newest roster: {informed}, a fork is proven: {proven}, \
-                     logs differ: {differing}"
+                     all are registered and found: {found}, logs differ: {differing}"
                 ));
             }
         }
@@ -442,6 +501,13 @@ impl Run {
         if self.is_sound() {
             self.judge();
         }
+    }
+
+    /// Whether every node says that it is registered and that it knows all to be.
+    fn all_found(&self, told: &[Found]) -> bool {
+        let all: BTreeSet<String> = self.nodes.iter().map(|node| node.department.clone()).collect();
+        let has_found = |told: &Found| told.lock().as_ref().is_some_and(|(own, found)| *own && *found == all);
+        !told.is_empty() && told.iter().all(has_found)
     }
 
     /// Whoever holds another branch of a forked log than its author has the proof; nobody needs one when there is none.
@@ -520,6 +586,7 @@ impl Run {
             }
         }
         ledger.inspect_returned(&self.nodes);
+        self.nodes.iter().flat_map(|node| decisions::judge(node)).for_each(|fault| ledger.fault(fault));
         let rules = self.nodes[1].rules();
         let live = rules.map(|rules| rules.lock().engine.live()).unwrap_or_default();
         let in_force = live.into_iter().map(|live| (live.effect.world, live.effect.target)).collect();

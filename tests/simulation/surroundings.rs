@@ -8,9 +8,11 @@ use campanile_alert::{Clock, OriginId, Timestamp};
 use campanile_bus::Surroundings;
 use campanile_bus::surroundings::{Link, LinkError};
 use campanile_bus::transport::ChannelError;
+use campanile_discovery::directory;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _};
+use tower::util::BoxCloneSyncService;
 
 use crate::federation::start;
 use crate::wire;
@@ -86,5 +88,28 @@ impl Surroundings for Simulated {
         let mut chance = self.chance.lock();
         let most = if chance.random_ratio(1, 16) { 120 } else { 4 };
         Duration::from_millis(chance.random_range(0..=most))
+    }
+}
+
+/// How a node reaches the model etcd in one life.
+#[derive(Debug)]
+pub(crate) struct ToEtcd {
+    chance: Mutex<StdRng>,
+}
+
+impl ToEtcd {
+    pub(crate) fn new(chance: StdRng) -> Self {
+        Self { chance: Mutex::new(chance) }
+    }
+}
+
+impl directory::etcd::Surroundings for ToEtcd {
+    fn channel(&self) -> Option<etcd_client::Channel> {
+        let way = tower::service_fn(wire::call_etcd);
+        Some(etcd_client::Channel::Custom(BoxCloneSyncService::new(way)))
+    }
+
+    fn jitter(&self) -> f64 {
+        self.chance.lock().random_range(0.5..=1.0)
     }
 }

@@ -11,6 +11,8 @@
 //!
 //! Nobody lies about its department: that nobody can is the matter of TLS, which tests over real connections look at.
 //! What a node says of records may be a lie: [`crate::lies`].
+//!
+//! Calls to the model etcd go the same way, with their headers in the place of the name.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -36,6 +38,8 @@ use crate::lies::{Lies, Tongue};
 
 /// Where every node listens.
 const PORT: u16 = 7443;
+/// Where etcd listens.
+const ETCD_PORT: u16 = 2379;
 /// As with real connections.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -64,10 +68,20 @@ impl http_body::Body for Incoming {
 
 /// Calls the service of the node of `to`.
 pub(crate) async fn call(from: String, to: String, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-    let stream = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect((to, PORT))).await??;
+    talk(to, PORT, &from, request).await
+}
+
+/// Calls etcd.
+pub(crate) async fn call_etcd(request: Request<Body>) -> Result<Response<Body>, BoxError> {
+    let headers = headers_text(request.headers());
+    talk(crate::etcd::HOST.into(), ETCD_PORT, &headers, request).await
+}
+
+async fn talk(to: String, port: u16, first: &str, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+    let stream = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect((to, port))).await??;
     let (mut reading, mut writing) = stream.into_split();
     let (parts, body) = request.into_parts();
-    write_text(&mut writing, &from).await?;
+    write_text(&mut writing, first).await?;
     write_text(&mut writing, parts.uri.path()).await?;
     let requests = tokio::spawn(async move {
         // The connection stays open for the answer.
@@ -106,8 +120,35 @@ where
     Ok(())
 }
 
+/// Serves calls to etcd for as long as it lives.
+pub(crate) async fn serve_etcd<S>(service: S) -> io::Result<()>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let listener = TcpListener::bind(("0.0.0.0", ETCD_PORT)).await?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service.clone();
+            tokio::spawn(async move {
+                let answer = async {
+                    let (mut reading, writing) = stream.into_split();
+                    let headers = headers_of(read_text(&mut reading).await?.as_bytes())?;
+                    let mut request = Request::post(read_text(&mut reading).await?);
+                    if let Some(there) = request.headers_mut() {
+                        *there = headers;
+                    }
+                    respond(service, reading, writing, request, None).await
+                };
+                let _broken: Result<(), BoxError> = answer.await;
+            });
+        }
+    });
+    Ok(())
+}
+
 async fn answer<S>(
-    mut service: S,
+    service: S,
     stream: TcpStream,
     address: std::net::SocketAddr,
     speaker: &str,
@@ -116,17 +157,31 @@ async fn answer<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let (mut reading, mut writing) = stream.into_split();
+    let (mut reading, writing) = stream.into_split();
     let from = read_text(&mut reading).await?;
     let path = read_text(&mut reading).await?;
     let identity = Setting::shared().peer(&from).ok_or("nobody of that name")?;
-    let (frames, receiver) = mpsc::channel(FRAMES_MAX);
-    let requests = tokio::spawn(receive(reading, frames));
     let tongue = path.ends_with("/Pull").then(|| Tongue::new(lies, speaker, &from));
     let mut request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     if let Some(extensions) = request.extensions_mut() {
         extensions.insert(PeerInfo { identity: Arc::new(identity), address });
     }
+    respond(service, reading, writing, request, tongue).await
+}
+
+/// Has the service answer one call whose frames are still to come.
+async fn respond<S>(
+    mut service: S,
+    reading: OwnedReadHalf,
+    mut writing: OwnedWriteHalf,
+    request: tonic::codegen::http::request::Builder,
+    tongue: Option<Tongue<'_>>,
+) -> Result<(), BoxError>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let (frames, receiver) = mpsc::channel(FRAMES_MAX);
+    let requests = tokio::spawn(receive(reading, frames));
     let request = request.body(Body::new(Incoming(receiver)))?;
     let Ok(response) = service.call(request).await;
     let (parts, body) = response.into_parts();

@@ -68,7 +68,7 @@ impl Intent {
     pub(crate) fn id(&self) -> Option<AlertId> {
         match &self.wish {
             Wish::Publish { alert, .. } => Some(alert.id()),
-            Wish::Record(_) | Wish::Keys(_) | Wish::Unheard(_) => None,
+            Wish::Record(_) | Wish::Keys(_) | Wish::Unheard(_) | Wish::Found(_) => None,
         }
     }
 }

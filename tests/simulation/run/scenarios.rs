@@ -4,7 +4,7 @@ use campanile_alert::Clock as _;
 use campanile_log::memory::{Disk, Fault};
 use campanile_log::{Lane, LogId, Store as _};
 
-use super::{Connection, Run};
+use super::{Connection, Run, Through};
 use crate::federation::live_key;
 
 const FSD: usize = 0;
@@ -486,5 +486,57 @@ pub(crate) fn come_to_hold_more_after_telling() -> Vec<String> {
     run.set_link(FSD, EDB, Connection::Good);
     run.set_link(FSD, HAD, Connection::Good);
     run.restart(HAD);
+    run.end()
+}
+
+/// The commit that would put edb's packs in force finds the disk full, and fires come before the next one.
+pub(crate) fn fail_the_commit_that_puts_packs_in_force() -> Vec<String> {
+    let mut run = Run::new(1, 3, false, false);
+    run.has_envelope = false;
+    run.until(40);
+    run.nodes[EDB].fail_commit(1, Fault::Full);
+    run.until(2_000);
+    let own = LogId::new("edb/node-1", Lane::Routine);
+    run.expect(run.nodes[EDB].look().tail(&own).is_none(), || "edb has written something, so nothing failed".into());
+    run.report("early");
+    run.until(4_000);
+    let closed = crate::closures::count(&run.nodes[EDB].look());
+    run.expect(closed == 0, || format!("edb has closed {closed} sites under packs that are not in force"));
+    run.end()
+}
+
+/// Etcd is gone before the first fire and stays away: those who know each other go on.
+pub(crate) fn close_schools_without_etcd() -> Vec<String> {
+    let mut run = Run::through(Through::Etcd, 1, 3, false, false);
+    let etcd = run.nodes.len();
+    run.until(2_000);
+    run.stop(etcd);
+    run.until(12_000);
+    run.report("without");
+    run.until(14_000);
+    let closed = crate::closures::count(&run.nodes[EDB].look());
+    run.expect(closed > 0, || "without etcd no school was closed".into());
+    run.begin(etcd);
+    run.end()
+}
+
+/// Etcd is set back, and writes anew up to where had has watched it, while had cannot reach it. A department joins meanwhile.
+pub(crate) fn set_etcd_back_behind_a_watcher() -> Vec<String> {
+    let mut run = Run::through(Through::Etcd, 1, 4, true, false);
+    let etcd = run.nodes.len();
+    run.until(1_000);
+    run.etcd().unwrap().back_up();
+    run.crash(FSD);
+    run.restart(FSD);
+    // Its registration goes with its lease, and it registers again.
+    run.until(9_000);
+    run.set_link(HAD, etcd, Connection::Cut);
+    run.stop(etcd);
+    run.etcd().unwrap().rewind(false);
+    run.begin(etcd);
+    let governance = std::sync::Arc::clone(&run.shared.governance);
+    run.admit(&mut governance.lock());
+    run.until(20_000);
+    run.set_link(HAD, etcd, Connection::Good);
     run.end()
 }
