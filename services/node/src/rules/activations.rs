@@ -258,7 +258,9 @@ impl NodeRules {
     /// The pack that a record carries, read.
     fn named(&self, activation: &Activation) -> Result<(Hash, Files, packs::Ready), Unfit> {
         let files = Files::from_wire(&activation.text, &activation.data_sets)?;
-        let (ready, _) = files.read(&self.library)?;
+        // One of the configuration is read already, and its tables may be large.
+        let read = self.configured.iter().find(|(known, _)| *known == files).map(|(_, ready)| ready.clone());
+        let ready = read.map_or_else(|| files.read(&self.library).map(|(ready, _)| ready), Ok)?;
         if ready.pack.owner != self.department {
             return Err(Unfit(format!("pack {} belongs to {}", ready.pack.name, ready.pack.owner)));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_alert::{Alert, AlertId, Area, Certainty, MessageType, ResponseType, Status, Timestamp, Urgency, World};
+use campanile_alert::{Alert, AlertId, Area, Certainty, MessageType, ResponseType, Status, Timestamp, World};
 
 use super::message::join_rules;
 use super::state::{Candidate, CandidateKey, ENDED_MAX, Ended, Known, Lineage, MEMORY_S, MESSAGES_MAX, Phase, later};
@@ -403,7 +403,7 @@ pub(super) fn conditions(
         );
     }
     if let Some(want) = &cause.certainty
-        && (known.certainties.is_empty() || !known.certainties.is_subset(want))
+        && (known.certainties.is_empty() || !known.certainties.iter().all(|is| want.contains(is)))
     {
         let (is, want) = (list(known.certainties.iter()), list(want.iter()));
         return stop(
@@ -429,7 +429,7 @@ pub(super) fn conditions(
         }
     }
     if let Some(want) = &cause.urgency
-        && (known.urgencies.is_empty() || !known.urgencies.is_subset(want))
+        && (known.urgencies.is_empty() || !known.urgencies.iter().all(|is| want.contains(is)))
     {
         let (is, want) = (list(known.urgencies.iter()), list(want.iter()));
         return stop(
@@ -476,6 +476,11 @@ pub(super) fn nothing_picked(pick: &Pick) -> Sentence {
     }
 }
 
+/// Each value once, in order.
+fn each<T: Ord>(values: impl Iterator<Item = T>) -> Box<[T]> {
+    values.collect::<BTreeSet<T>>().into_iter().collect()
+}
+
 fn known(
     input: &Input<'_>,
     alert: &Alert,
@@ -497,7 +502,7 @@ fn known(
     ids.retain(|id| *id != own);
     ids.push(own.clone());
     ids.drain(..ids.len().saturating_sub(MESSAGES_MAX));
-    let urgencies: BTreeSet<Urgency> = alert.infos.iter().map(|info| info.urgency).collect();
+    let urgencies = each(alert.infos.iter().map(|info| info.urgency));
     let same = |before: &&Known| {
         let words = before.level == words.level && before.signal == words.signal;
         words && before.event == event && (before.urgencies == urgencies || before.since.is_none())
@@ -516,8 +521,8 @@ fn known(
         signal: words.signal.clone(),
         since: Some(since),
         urgencies,
-        severities: alert.infos.iter().map(|info| info.severity).collect(),
-        certainties: alert.infos.iter().map(|info| likely(info.certainty)).collect(),
+        severities: each(alert.infos.iter().map(|info| info.severity)),
+        certainties: each(alert.infos.iter().map(|info| likely(info.certainty))),
         areas: areas.into(),
         sites: words.sites.clone().into(),
         time: clamped(input),

@@ -194,7 +194,7 @@ impl Engine {
         let Some(known) = self.state.known.get(&key.lineage) else {
             return stop("the cause is not known".into(), "原因不明".into());
         };
-        if limits.certainty.as_ref().is_some_and(|want| !known.certainties.is_subset(want)) {
+        if limits.certainty.as_ref().is_some_and(|want| !known.certainties.iter().all(|is| want.contains(is))) {
             return stop("the certainty is outside the envelope".into(), "確定程度超出授權範圍".into());
         }
         if limits.level_min.is_some_and(|least| known.level.is_none_or(|level| level < least)) {

@@ -51,10 +51,10 @@ pub(super) struct Known {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) since: Option<Timestamp>,
     #[serde(default)]
-    pub(super) urgencies: BTreeSet<Urgency>,
+    pub(super) urgencies: Box<[Urgency]>,
     #[serde(default)]
-    pub(super) severities: BTreeSet<Severity>,
-    pub(super) certainties: BTreeSet<Certainty>,
+    pub(super) severities: Box<[Severity]>,
+    pub(super) certainties: Box<[Certainty]>,
     pub(super) areas: Box<[Area]>,
     pub(super) sites: Box<[String]>,
     /// The record's time, clamped between the record before it and its receipt.
@@ -315,10 +315,10 @@ pub(super) fn later(at: Timestamp, seconds: i64) -> Timestamp {
 /// out.
 #[derive(Debug, Clone)]
 pub(super) struct Table<K, R> {
-    /// Apart from the tree, since its nodes are half empty and a row may have 500 bytes; shared with copies of the engine
+    /// Apart from the trees, since their nodes are half empty and a row may have 500 bytes; shared with copies of the engine
     /// until it changes.
-    rows: BTreeMap<K, Arc<R>>,
-    timers: BTreeSet<(Timestamp, K)>,
+    rows: BTreeMap<Arc<K>, Arc<R>>,
+    timers: BTreeSet<(Timestamp, Arc<K>)>,
     by_target: BTreeMap<String, BTreeSet<K>>,
     changed: HashSet<K>,
 }
@@ -336,16 +336,16 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
 
     /// The key as the table holds it, when it has a row.
     pub(super) fn key(&self, key: &K) -> Option<&K> {
-        self.rows.get_key_value(key).map(|(key, _)| key)
+        self.rows.get_key_value(key).map(|(key, _)| key.as_ref())
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = (&K, &R)> {
-        self.rows.iter().map(|(key, row)| (key, row.as_ref()))
+        self.rows.iter().map(|(key, row)| (key.as_ref(), row.as_ref()))
     }
 
     /// The keys from `first` on.
     pub(super) fn from<'a>(&'a self, first: &K) -> impl Iterator<Item = &'a K> + use<'a, K, R> {
-        self.rows.range(first.clone()..).map(|(key, _)| key)
+        self.rows.range::<K, _>(first..).map(|(key, _)| key.as_ref())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -358,16 +358,18 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     fn load(&mut self, key: K, row: R) {
-        let (timer, targets) = (row.timer(), row.targets().cloned());
-        if let Some(old) = self.rows.insert(key.clone(), Arc::new(row)) {
-            self.unlink(&key, &old);
+        let held = self.rows.remove_entry(&key);
+        if let Some((key, old)) = &held {
+            self.unlink(key, old);
         }
-        for target in targets.into_iter().flatten() {
-            self.by_target.entry(target).or_default().insert(key.clone());
+        let key = held.map_or_else(|| Arc::new(key), |(key, _)| key);
+        for target in row.targets().into_iter().flatten() {
+            self.by_target.entry(target.clone()).or_default().insert(K::clone(&key));
         }
-        if let Some(at) = timer {
-            self.timers.insert((at, key));
+        if let Some(at) = row.timer() {
+            self.timers.insert((at, Arc::clone(&key)));
         }
+        self.rows.insert(key, Arc::new(row));
     }
 
     /// The keys of the rows that have one of the targets; one that has several comes several times.
@@ -376,10 +378,10 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<R> {
-        let row = Arc::unwrap_or_clone(self.rows.remove(key)?);
-        self.unlink(key, &row);
-        self.changed.insert(key.clone());
-        Some(row)
+        let (key, row) = self.rows.remove_entry(key)?;
+        self.unlink(&key, &row);
+        self.changed.insert(Arc::unwrap_or_clone(key));
+        Some(Arc::unwrap_or_clone(row))
     }
 
     /// Changes a row, when it is there.
@@ -391,13 +393,13 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     /// Takes a row out of the indexes.
-    fn unlink(&mut self, key: &K, row: &R) {
+    fn unlink(&mut self, key: &Arc<K>, row: &R) {
         if let Some(at) = row.timer() {
-            self.timers.remove(&(at, key.clone()));
+            self.timers.remove(&(at, Arc::clone(key)));
         }
         for target in row.targets().into_iter().flatten() {
             if let Some(keys) = self.by_target.get_mut(target) {
-                keys.remove(key);
+                keys.remove(key.as_ref());
                 if keys.is_empty() {
                     self.by_target.remove(target);
                 }
@@ -406,7 +408,7 @@ impl<K: Ord + Hash + Clone + Serialize + DeserializeOwned, R: Row> Table<K, R> {
     }
 
     pub(super) fn next_timer(&self) -> Option<(Timestamp, &K)> {
-        self.timers.first().map(|(at, key)| (*at, key))
+        self.timers.first().map(|(at, key)| (*at, key.as_ref()))
     }
 
     /// The key of a timer that is due.
