@@ -24,7 +24,7 @@ mod state;
 mod view;
 mod words;
 
-pub use words::sentence;
+pub use words::{sentence, sentence_zh};
 
 /// The most events that are named as evidence of one expectation.
 const EVIDENCE_MAX: usize = 32;

@@ -6,6 +6,7 @@
 //! same code. Everything here is pure, the live parts aside: no clock, no file, no network, no random source.
 
 mod check;
+mod han;
 pub mod import;
 pub mod judge;
 #[cfg(feature = "live")]

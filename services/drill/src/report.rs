@@ -13,6 +13,7 @@
 use campanile_alert::DateTime;
 use serde::Serialize;
 
+use crate::judge;
 use crate::scenario::{Scenario, TextOrWords, Words};
 use crate::transcript::Transcript;
 use crate::verdict::{Ended, Item, Outcome, Verdict};
@@ -134,7 +135,7 @@ pub struct Expectation {
     /// As the judge wrote it.
     #[serde(flatten)]
     pub item: Item,
-    /// What was expected, in the planner's words where there are any; the Chinese is empty where there are none.
+    /// What was expected, in the planner's words where there are any; those may be in one language only.
     pub text: Text,
     /// By how many milliseconds it was late; absent when it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,7 +231,7 @@ impl Report {
             expectations,
             cascade: Cascade::of(transcript),
             requests: people::requests(scenario, transcript),
-            disturbances: people::disturbances(transcript),
+            disturbances: people::disturbances(scenario, transcript),
             to_be_judged: to_be_judged(scenario, &verdict),
             lessons: hotwash.map(|hotwash| hotwash.lessons.clone()).unwrap_or_default(),
             improvements,
@@ -295,13 +296,9 @@ fn urgency(outcome: Outcome) -> u8 {
 
 fn expectations(scenario: &Scenario, verdict: &Verdict, places: &timeline::Places) -> Vec<Expectation> {
     let rows = verdict.items.iter().zip(&scenario.expect).map(|(item, expect)| {
-        let zh_hant = match &expect.text {
-            Some(TextOrWords::Words(words)) => words.zh_hant.clone(),
-            _ => String::new(),
-        };
         let late = item.outcome == Outcome::Late;
         Expectation {
-            text: Text { en: item.expected.clone(), zh_hant },
+            text: Text { en: item.expected.clone(), zh_hant: judge::sentence_zh(expect) },
             late_ms: item.at.zip(item.due).map(|(at, due)| at - due).filter(|by| late && *by > 0),
             rows: item.evidence.iter().filter_map(|seq| places.row(*seq)).collect(),
             item: item.clone(),

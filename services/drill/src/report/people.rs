@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::timeline::{effect, targets};
-use crate::scenario::Scenario;
+use crate::scenario::{Fault, Scenario};
 use crate::transcript::{Answered, Subject, Transcript, What};
 
 /// Something that persons were asked, told or shown.
@@ -82,6 +82,9 @@ pub struct Disturbance {
     pub node: Option<String>,
     /// What it was.
     pub what: String,
+    /// The same in Traditional Chinese; empty for a name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub zh_hant: String,
     /// The event in the transcript by which it began.
     pub seq: u64,
     /// From when, in milliseconds since T+0.
@@ -216,7 +219,7 @@ impl Request {
 }
 
 /// All disturbances, in the order in which they began.
-pub(super) fn disturbances(transcript: &Transcript) -> Vec<Disturbance> {
+pub(super) fn disturbances(scenario: &Scenario, transcript: &Transcript) -> Vec<Disturbance> {
     let mut all: Vec<Disturbance> = Vec::new();
     let mut open: BTreeMap<(&'static str, String), usize> = BTreeMap::new();
     for event in &transcript.events {
@@ -237,7 +240,12 @@ pub(super) fn disturbances(transcript: &Transcript) -> Vec<Disturbance> {
             Some(what) => {
                 let kind = key.0;
                 open.insert(key, all.len());
-                all.push(Disturbance { kind, node, what, seq: event.seq, from_ms: event.at.ms(), to_ms: None });
+                let zh_hant = match &event.what {
+                    What::FaultBegan { fault, .. } => fault_zh(scenario, *fault),
+                    _ => String::new(),
+                };
+                let (seq, from_ms) = (event.seq, event.at.ms());
+                all.push(Disturbance { kind, node, what, zh_hant, seq, from_ms, to_ms: None });
             }
             None => {
                 if let Some(one) = open.remove(&key).and_then(|index| all.get_mut(index)) {
@@ -247,4 +255,10 @@ pub(super) fn disturbances(transcript: &Transcript) -> Vec<Disturbance> {
         }
     }
     all
+}
+
+/// A fault of the scenario, by its number from 1, in Traditional Chinese; empty where there is none.
+pub(super) fn fault_zh(scenario: &Scenario, number: u32) -> String {
+    let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+    index.and_then(|index| scenario.faults.get(index)).map(Fault::in_words_zh).unwrap_or_default()
 }

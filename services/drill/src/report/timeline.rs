@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use campanile_alert::MessageType;
 use serde::Serialize;
 
+use super::people::fault_zh;
 use crate::scenario::Scenario;
 use crate::transcript::{Answered, EffectName, Event, Record, Subject, Transcript, What};
 use crate::verdict::Verdict;
@@ -233,7 +234,7 @@ fn told(scenario: &Scenario, event: &Event, questions: &BTreeMap<String, String>
             let outside = if notice.sink { "" } else { " (no sink)" };
             ("notice", format!("{}{outside}", notice.channel), notice.headlines.join(" / "))
         }
-        What::FaultBegan { fault, what } => ("fault", format!("#{fault} {what}"), none()),
+        What::FaultBegan { fault, what } => ("fault", format!("#{fault} {what}"), fault_zh(scenario, *fault)),
         What::FaultEnded { fault } => ("mended", format!("#{fault}"), none()),
         What::Down => ("down", none(), none()),
         What::Up => ("up", none(), none()),

@@ -4,6 +4,7 @@ use campanile_rules::short::ShortAlert;
 use serde::{Deserialize, Serialize};
 
 use super::{Act, Match, PendingClaim, Percent, TextOrWords};
+use crate::han::spaced;
 use crate::time::{Length, Offset};
 
 /// One event that the controllers bring about.
@@ -149,6 +150,33 @@ impl Fault {
             EtcdFault::Outage => "the directory is away".to_string(),
         }));
         parts.join("; ")
+    }
+
+    /// The same in Traditional Chinese.
+    pub fn in_words_zh(&self) -> String {
+        let whom = |nodes: &[String]| if nodes.is_empty() { "所有節點".into() } else { nodes.join("、") };
+        let mut parts = Vec::new();
+        if let Some(cut) = &self.partition {
+            let way = match cut.one_way {
+                Some(OneWay::Deaf) => "（單向：收不到）",
+                Some(OneWay::Mute) => "（單向：發不出）",
+                None => "",
+            };
+            parts.push(format!("{}與{}之間中斷{way}", cut.cut.join("、"), whom(&cut.from)));
+        }
+        parts.extend(self.delay.iter().map(|delay| format!("{}的傳送延遲{}", whom(&delay.nodes), delay.by)));
+        parts.extend(self.loss.iter().map(|loss| format!("{}的傳送遺失{}", whom(&loss.nodes), loss.share)));
+        let turned = |share: &Share| format!("{}的傳送有{}次序顛倒", whom(&share.nodes), share.share);
+        parts.extend(self.reorder.iter().map(turned));
+        parts.extend(self.duplicate.iter().map(|id| format!("{id}重複發送{}次", self.repeat.unwrap_or(1))));
+        parts.extend(self.clock_skew.iter().map(|skew| format!("{}的時鐘偏差{}", skew.node, skew.by)));
+        parts.extend(self.crash.iter().map(|node| format!("{node}的節點當機")));
+        parts.extend(self.disk_full.iter().map(|node| format!("{node}的磁碟已滿")));
+        parts.extend(self.etcd.map(|etcd| match etcd {
+            EtcdFault::LeaderLoss => "名錄沒有主節點".to_owned(),
+            EtcdFault::Outage => "名錄無法使用".to_owned(),
+        }));
+        spaced(&parts.join("；"))
     }
 }
 

@@ -134,6 +134,21 @@ fn json_is_the_report_field_by_field() {
 }
 
 #[test]
+fn what_is_expected_and_what_goes_wrong_is_said_in_both_languages() {
+    let has_han = |text: &str| text.chars().any(|letter| ('\u{4e00}'..='\u{9fff}').contains(&letter));
+    let report = plain();
+    for row in &report.expectations {
+        assert!(!row.text.en.is_empty() && has_han(&row.text.zh_hant), "{}: {:?}", row.item.id, row.text);
+    }
+    assert!(report.disturbances.iter().filter(|one| one.kind == "fault").all(|one| has_han(&one.zh_hant)));
+    for form in [Form::Html, Form::Md] {
+        let text = report.write(form).unwrap();
+        let missing = report.expectations.iter().find(|row| !text.contains(&row.text.zh_hant));
+        assert!(missing.is_none_or(|row| row.text.zh_hant.contains(['<', '|', '*', '_'])), "{form:?}: {missing:?}");
+    }
+}
+
+#[test]
 fn marks_owners_and_dates_that_people_add_are_in_the_report_and_the_score() {
     let report = report(
         "marks: [{expectation: e10, by: obs.edb, mark: 0, remark: Nobody said}]\n\
