@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -47,6 +48,8 @@ use start::{begin_epochs, check_keys};
 /// How many entries the background scrub verifies at a time, and how often.
 const SCRUB_STEP: usize = 500;
 const SCRUB_EVERY: Duration = Duration::from_secs(10);
+/// How often what the rules want written at the start is tried again.
+const BEGIN_EVERY: Duration = Duration::from_secs(2);
 
 /// What a member is made of.
 pub struct Options {
@@ -153,6 +156,10 @@ struct Inner {
     /// Where and how we can be reached, as the directory has it from us.
     hint: Mutex<Hint>,
     surroundings: Arc<dyn Surroundings>,
+    /// What the rules want written at the start and is not yet.
+    opening: tokio::sync::Mutex<Vec<Draft>>,
+    /// Nothing of that is left.
+    has_begun: AtomicBool,
     /// What is known of our own past.
     past: Mutex<Past>,
     /// Cancelled once that is no longer sought. (It wakes who waits in the order of their coming.)
@@ -262,6 +269,8 @@ impl Bus {
             metrics,
             members: options.members,
             surroundings,
+            opening: tokio::sync::Mutex::new(opening),
+            has_begun: AtomicBool::new(false),
             past: Mutex::new(past),
             decided,
             stop,
@@ -269,18 +278,18 @@ impl Bus {
         }));
         // What the rules want written stands before anything of others; a node whose disk is empty asks for its own past
         // before that (see `take_up_past`).
-        let opening = if past == Past::Known { bus.write(opening).await } else { opening };
         if past == Past::Known {
+            bus.begin_or_put_off().await;
             bus.0.decided.cancel();
         }
         bus.announce();
-        bus.run(opening);
+        bus.run();
         Ok(bus)
     }
 
-    fn run(&self, opening: Vec<Draft>) {
+    fn run(&self) {
         let tasks = &self.0.tasks;
-        tasks.spawn(self.clone().follow_roster(opening));
+        tasks.spawn(self.clone().follow_roster());
         tasks.spawn(self.clone().follow_members());
         tasks.spawn(self.clone().tick());
         tasks.spawn(self.clone().scrub());
@@ -293,6 +302,7 @@ impl Bus {
     /// [`SubmitError`]; nothing was stored then.
     pub async fn publish(&self, submission: Submission) -> Result<Published, SubmitError> {
         self.ready().await?;
+        self.begin().await?;
         let now = self.0.clock.now();
         let Submission { alert, original, classification, exercise, audience_departments, traceparent } = submission;
         World::of(alert.status, exercise.as_ref())?;
@@ -340,19 +350,37 @@ impl Bus {
     /// [`PublishError`]; nothing was stored then.
     pub async fn record(&self, draft: Draft) -> Result<Published, PublishError> {
         self.ready().await?;
+        self.begin().await?;
         self.0.pipeline.publish(draft, None, None).await
     }
 
-    /// Writes drafts in their order, and gives back those that could not be written, the first of them first.
-    async fn write(&self, mut drafts: Vec<Draft>) -> Vec<Draft> {
-        while let Some(draft) = drafts.first() {
-            if let Err(error) = self.0.pipeline.publish(draft.clone(), None, None).await {
-                warn!(%error, "What the rules want written at the start is put off");
-                break;
-            }
-            drafts.remove(0);
+    /// Writes what the rules want written before anything else of this start, unless it stands: nothing of ours goes in
+    /// front of it.
+    ///
+    /// # Errors
+    /// Why it cannot be written now. What can never be written is left out, so that nothing waits for it for ever.
+    async fn begin(&self) -> Result<(), PublishError> {
+        if self.0.has_begun.load(Ordering::Acquire) {
+            return Ok(());
         }
-        drafts
+        let mut opening = self.0.opening.lock().await;
+        while let Some(draft) = opening.first() {
+            match self.0.pipeline.publish(draft.clone(), None, None).await {
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => tracing::error!(%error, "What the rules want written at the start is left out"),
+                Ok(_) => {}
+            }
+            opening.remove(0);
+        }
+        self.0.has_begun.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The same at a start, where nobody waits for it.
+    async fn begin_or_put_off(&self) {
+        if let Err(error) = self.begin().await {
+            warn!(%error, "What the rules want written at the start is put off");
+        }
     }
 
     fn check_publisher(&self, roster: &campanile_discovery::roster::Roster) -> Result<(), Uncounted> {
@@ -519,10 +547,11 @@ impl Bus {
         self.0.tasks.wait().await;
     }
 
-    async fn follow_roster(self, opening: Vec<Draft>) {
+    async fn follow_roster(self) {
         let parts = self.pulling();
-        let Ok(mut opening) = self.take_up_past(&parts, opening).await else { return };
+        let Ok(()) = self.take_up_past(&parts).await else { return };
         let mut changed = self.0.roster.subscribe();
+        let mut has_begun = self.begin().await.is_ok();
         loop {
             changed.borrow_and_update();
             self.0.pullers.follow_roster(&parts);
@@ -530,7 +559,7 @@ impl Bus {
                 biased;
                 () = self.0.stop.cancelled() => return,
                 changed = changed.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(SCRUB_EVERY), if !opening.is_empty() => opening = self.write(opening).await,
+                () = tokio::time::sleep(BEGIN_EVERY), if !has_begun => has_begun = self.begin().await.is_ok(),
             }
         }
     }

@@ -469,6 +469,7 @@ pub fn start(
     };
     committer.reload()?;
     let opening = committer.parts.derive.as_mut().map(|derive| derive.opening()).unwrap_or_default();
+    committer.note_due();
     let running = if shared.surroundings.has_threads() {
         let thread = std::thread::Builder::new().name("pipeline".into());
         Running::Thread(thread.spawn(move || committer.run()).map_err(StartError::Thread)?)

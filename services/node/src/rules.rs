@@ -298,12 +298,8 @@ impl Derive for NodeRules {
         }
         let view = &mut *view;
         // A commit that failed may have been the one that put them in force.
-        self.is_opening = view.packs.is_empty() && !self.opening.is_empty();
-        view.engine = match self.is_opening {
-            true => self.engine_of(self.opening.iter(), engine_rows),
-            false => self.engine(&view.packs, engine_rows),
-        }
-        .map_err(|unfit| unfit.to_string())?;
+        self.is_opening = self.opens(&view.packs);
+        view.engine = self.engine(&view.packs, engine_rows).map_err(|unfit| unfit.to_string())?;
         view.shadows.restart(&self.department, &self.options).map_err(|unfit| unfit.to_string())
     }
 
@@ -317,9 +313,12 @@ impl Derive for NodeRules {
         let begins = |pack: &&Ready| acts.iter().any(|act| activations::begins(act, &pack.pack.name));
         let ready = self.configured.iter().map(|(_, ready)| ready).filter(begins);
         self.opening = ready.cloned().map(Arc::new).collect();
-        match self.engine_of(self.opening.iter(), view.engine.rows()) {
-            Ok(engine) => (view.engine, self.is_opening) = (engine, !self.opening.is_empty()),
-            Err(unfit) => tracing::error!("The packs of the configuration cannot wait to be put in force: {unfit}"),
+        match self.engine(&view.packs, view.engine.rows()) {
+            Ok(engine) => (view.engine, self.is_opening) = (engine, self.opens(&view.packs)),
+            Err(unfit) => {
+                tracing::error!("The packs of the configuration cannot wait to be put in force: {unfit}");
+                self.opening.clear();
+            }
         }
         acts
     }
@@ -333,11 +332,7 @@ impl Derive for NodeRules {
             Content::Activation(activation) => {
                 drafts.extend(self.activation(event, activation, &mut rows));
                 if own && !event.arrival.returned {
-                    self.is_opening = false;
-                    // Officers can act only where the beginning is on the disk; what they take away does not come back.
-                    if activation.step() != rules_wire::ActivationStep::Configure {
-                        self.opening.clear();
-                    }
+                    self.has_acted(activation);
                 }
             }
             _ => {}
@@ -348,7 +343,7 @@ impl Derive for NodeRules {
         let mut view = self.view.lock();
         let view = &mut *view;
         let idle = view.is_idle();
-        if self.is_opening && !own {
+        if self.is_opening {
             view.engine.wait_for_tick();
         }
         // Nothing is decided by packs that are not in force yet.

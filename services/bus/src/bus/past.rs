@@ -8,7 +8,6 @@ use tracing::warn;
 use super::Bus;
 use crate::pipeline::PublishError;
 use crate::pull;
-use crate::record::Draft;
 use crate::verify::Verifier;
 
 /// How long a node waits to hear of a peer that may hold its past.
@@ -75,12 +74,12 @@ impl Bus {
     /// Where no other node is known at all, it is new, or alone. The second goes on writing, but its rules must not act
     /// on what they have acted on already, so they are fed after a bounded wait.
     ///
-    /// `opening` is written as soon as anything may be; what could not be written comes back.
-    pub(super) async fn take_up_past(&self, parts: &pull::Parts, opening: Vec<Draft>) -> Result<Vec<Draft>, Stopped> {
+    /// What the rules want written at the start is written as soon as anything may be.
+    pub(super) async fn take_up_past(&self, parts: &pull::Parts) -> Result<(), Stopped> {
         let pullers = &self.0.pullers;
         let is_sought = *self.0.past.lock() == Past::Sought;
         if !is_sought && !self.0.pipeline.has_rules() {
-            return Ok(opening);
+            return Ok(());
         }
         pullers.follow_own(parts);
         let wait = async {
@@ -118,9 +117,11 @@ impl Bus {
                 }
             }
         }
-        let opening = if is_sought { self.write(opening).await } else { opening };
+        if is_sought {
+            self.begin_or_put_off().await;
+        }
         self.decide(Past::Known);
-        Ok(opening)
+        Ok(())
     }
 
     /// Waits until our own past is here, and what others hold, as far as they can be asked in time.

@@ -231,6 +231,12 @@ impl Committer {
         After::Next
     }
 
+    /// Tells when the rules next want a tick, and whether there are any.
+    pub(super) fn note_due(&self) {
+        self.due.send_replace(self.parts.derive.as_ref().and_then(|derive| derive.due()));
+        self.note_rules();
+    }
+
     fn note_rules(&self) {
         let active = self.parts.derive.as_ref().is_some_and(|derive| derive.is_active());
         self.shared.has_rules.store(active, Ordering::Relaxed);
@@ -298,7 +304,7 @@ impl Committer {
                 self.deferred.push_back(Arc::new(Arrival { returned, ..reopen(entry, now)? }));
             }
         }
-        self.due.send_replace(self.parts.derive.as_ref().and_then(|derive| derive.due()));
+        self.note_due();
         self.note_rules();
         Ok(())
     }

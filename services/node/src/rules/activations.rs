@@ -74,24 +74,39 @@ pub(super) fn begins(draft: &Draft, name: &str) -> bool {
 }
 
 impl NodeRules {
-    /// An engine of these packs that remembers what stands in the rows.
+    /// An engine of these packs, and of those that are still to be put in force, that remembers what stands in the rows.
+    ///
+    /// # Errors
+    /// [`Unfit`] when they cannot be active together, or a row cannot be read.
     pub(super) fn engine(
         &self,
         packs: &BTreeMap<String, InForce>,
         rows: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Result<Engine, Unfit> {
-        self.engine_of(packs.values().map(|pack| &pack.ready), rows)
-    }
-
-    /// The same of packs that are not in force yet.
-    pub(super) fn engine_of<'a>(
-        &self,
-        packs: impl Iterator<Item = &'a Arc<packs::Ready>>,
-        rows: Vec<(Vec<u8>, Vec<u8>)>,
-    ) -> Result<Engine, Unfit> {
-        let mut engine = packs::engine(&self.department, &self.options, packs)?;
+        let opening = self.opening.iter().filter(|ready| !packs.contains_key(&ready.pack.name));
+        let ready = packs.values().map(|pack| &pack.ready).chain(opening);
+        let mut engine = packs::engine(&self.department, &self.options, ready)?;
         engine.restore(rows).map_err(|error| Unfit(error.to_string()))?;
         Ok(engine)
+    }
+
+    /// Whether packs of the configuration are still to be put in force.
+    pub(super) fn opens(&self, packs: &BTreeMap<String, InForce>) -> bool {
+        self.opening.iter().any(|ready| !packs.contains_key(&ready.pack.name))
+    }
+
+    /// An act about packs of our own was done, or had no effect.
+    pub(super) fn has_acted(&mut self, activation: &Activation) {
+        let in_force = Arc::clone(&self.view);
+        let packs = &in_force.lock().packs;
+        if activation.step() == ActivationStep::Configure {
+            // One that is not in force now will not be.
+            self.opening.retain(|ready| ready.pack.name != activation.pack || packs.contains_key(&activation.pack));
+        } else {
+            // Officers act where the beginning is on the disk; what they take away does not come back.
+            self.opening.clear();
+        }
+        self.is_opening = self.opens(packs);
     }
 
     /// What the configuration wants to be otherwise than it is. Officers' activations stand above it.

@@ -4,6 +4,7 @@
 //! the data sets by digest, and the time of receipt of what others sent. So the same bytes must come out, and where they
 //! do not, something is damaged or this release decides otherwise.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -144,7 +145,9 @@ fn walk(
 ) -> Result<u64, Error> {
     let department = parts.origin.department().clone();
     let (library, options, roster) = (Arc::clone(&parts.library), parts.options.clone(), parts.roster.clone());
-    let mut rules = NodeRules::new(department, first_packs(parts, last)?, library, options, roster)?;
+    let new = |packs| NodeRules::new(department.clone(), packs, Arc::clone(&library), options.clone(), roster.clone());
+    // What does not read any more was waited for all the same, and cannot be decided again.
+    let mut rules = new(first_packs(parts, last)?).or_else(|_| new(Vec::new()))?;
     // What it wants to write stands in the records.
     let _drafts = rules.opening();
     go(parts, last, |given| {
@@ -155,27 +158,26 @@ fn walk(
 /// The packs that the configuration put in force where the node had written nothing before: its rules have taken note for
 /// them of what came before that.
 fn first_packs(parts: &Parts, last: u64) -> Result<Vec<Files>, Error> {
-    let (mut found, mut unfit) = (Vec::new(), None);
+    let (mut found, mut names) = (Vec::new(), BTreeSet::new());
     go(parts, last, |Given { arrival, body, .. }| {
         if arrival.header.origin != parts.origin || arrival.returned {
             return ControlFlow::Continue(());
         }
         match &body.content {
-            Content::Manifest(_) => return ControlFlow::Continue(()),
+            Content::Manifest(_) => ControlFlow::Continue(()),
             Content::Activation(act) if act.step() == ActivationStep::Configure && !act.text.is_empty() => {
-                match Files::from_wire(&act.text, &act.data_sets) {
-                    Ok(files) => {
-                        found.push(files);
-                        return ControlFlow::Continue(());
-                    }
-                    Err(error) => unfit = Some(error),
+                // A second one of the same name is of a later start.
+                if !names.insert(act.pack.clone()) {
+                    return ControlFlow::Break(());
                 }
+                let files = Files::from_wire(&act.text, &act.data_sets).ok();
+                found.extend(files.filter(|files| files.read(&parts.library).is_ok()));
+                ControlFlow::Continue(())
             }
-            _ => {}
+            _ => ControlFlow::Break(()),
         }
-        ControlFlow::Break(())
     })?;
-    unfit.map_or(Ok(found), |unfit| Err(unfit.into()))
+    Ok(found)
 }
 
 /// Goes through the records that the rules were given, from the first to the arrival `last`. Gives how many there were, of

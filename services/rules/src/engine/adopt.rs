@@ -199,7 +199,7 @@ impl Engine {
             .state
             .known
             .rows()
-            .filter(|(_, known)| !known.expired)
+            .filter(|(_, known)| !known.expired && known.expires.is_none_or(|at| at > step.now))
             .map(|(lineage, known)| (lineage.clone(), known.clone()))
             .collect();
         for (lineage, known) in causes {

@@ -111,7 +111,8 @@ async fn watch(
     let beat = shared.beat().clamp(Duration::from_millis(200), Duration::from_secs(10));
     let mut ticks = tokio::time::interval_at(Instant::now() + beat, beat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
+    let began = Instant::now();
+    let mut heard = began;
     loop {
         let message = tokio::select! {
             message = stream.message() => message,
@@ -140,7 +141,10 @@ async fn watch(
             return Err(shared.unavailable(why));
         }
         shared.monitor.contact();
-        backoff.reset();
+        // One that is taken and cut at once must not be asked for without pause.
+        if began.elapsed() >= beat {
+            backoff.reset();
+        }
         if !send(to, updates(shared, &response)).await {
             return Ok(());
         }
