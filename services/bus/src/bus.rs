@@ -403,8 +403,11 @@ impl Bus {
             return Ok(arrivals);
         }
         let (store, now) = (Arc::clone(&self.0.store), self.0.clock.now());
+        let last = *self.changed().borrow();
         let read = blocking(&self.0.surroundings, move || {
-            let entries = store.arrivals(after, max, 8 << 20)?;
+            let mut entries = store.arrivals(after, max, 8 << 20)?;
+            // What is on the disk and not told yet comes with the next call.
+            entries.retain(|entry| entry.arrival <= last);
             let open = |entry| {
                 pipeline::reopen(entry, now).map(Arc::new).map_err(|error| campanile_log::Error::Caller(error.into()))
             };

@@ -155,12 +155,15 @@ impl Tails {
     /// The arrivals after a number, from memory; `None` when memory does not reach back that far.
     pub fn arrivals_after(&self, after: u64, count_max: usize) -> Option<Vec<Arc<Arrival>>> {
         let recent = self.arrivals.read();
-        if after >= *self.last.borrow() {
+        // What is not told yet is not given: whoever has seen an arrival finds everything else that goes by its number.
+        let last = *self.last.borrow();
+        if after >= last {
             return Some(Vec::new());
         }
         let first = recent.items.front()?.entry.arrival;
         let skip = usize::try_from((after + 1).checked_sub(first)?).ok()?;
-        Some(recent.items.iter().skip(skip).take(count_max).cloned().collect())
+        let told = recent.items.iter().skip(skip).take_while(|arrival| arrival.entry.arrival <= last);
+        Some(told.take(count_max).cloned().collect())
     }
 }
 
