@@ -140,6 +140,18 @@ impl Town {
         let profile = profile.to_str().context("a path")?;
         let output = self.drill(&["announce", "HV26", "--for", "1h", "--profile", profile]).await?;
         ensure!(output.status.success(), "not announced: {}", told(&output));
+        // A drill does not begin before every node has read in the directory that the gateway has sinks for it.
+        let sees = async |department: &str, client: &str| {
+            let peers = self.processes.client(&format!("{department}/{client}")).await?.peers().await?;
+            let bound = |ids: &Vec<String>| ids.iter().any(|id| id == "HV26");
+            let is_bound =
+                peers.iter().any(|peer| peer.gateway && peer.registered && peer.sinks.as_ref().is_some_and(bound));
+            ensure!(is_bound, "{department} does not see the gateway's sinks");
+            Ok(())
+        };
+        for (department, client) in CLIENTS {
+            eventually("the gateway is seen", WITHIN, async || sees(department, client).await).await?;
+        }
         Ok(())
     }
 
@@ -237,10 +249,13 @@ async fn a_live_drill_that_is_killed_leaves_nothing_real_and_is_cleared_up_by_an
         let folder = town.run.display().to_string();
         let who = ["HV26", "--as", "ctl.lead", "--run-dir", &folder];
         let say = |verb: &'static str| [&[verb], &who[..]].concat();
-        let begin =
-            || -> Result<Child> { Ok(town.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?) };
+        let said = town.processes.dir().join("said.txt");
+        let begin = || -> Result<Child> {
+            let log = std::fs::File::create(&said)?;
+            Ok(town.command(&words).stdout(Stdio::null()).stderr(log).spawn()?)
+        };
         let closed = async || match town.in_force().await? {
-            0..4 => anyhow::bail!("little is in force"),
+            0..4 => anyhow::bail!("little is in force; the drill said: {}", std::fs::read_to_string(&said)?),
             many => Ok(many),
         };
 

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -448,13 +449,17 @@ fn tail(log: &Path) -> String {
     String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned()
 }
 
-/// A port that is free now, below those that the system gives to outgoing connections.
+/// A port that is free now, below those that the system gives to outgoing connections. No port is given twice, and tests
+/// that run side by side begin in different places, since one that is given is not taken yet.
 ///
 /// # Errors
 /// When none of a thousand tried is free.
 pub fn free_port() -> Result<u16> {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
     for _ in 0..1_000 {
-        let port = rand::rng().random_range(PORTS);
+        let offset = (std::process::id().wrapping_mul(64) + GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(offset)?;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
