@@ -116,7 +116,9 @@ impl Town {
         std::fs::write(&cast_file, cast)?;
         std::fs::write(&scenario, SCENARIO.replace("PACKS", &packs.display().to_string()))?;
         let run = dir.join("run");
-        Ok(Self { processes, scenario, cast: cast_file, run })
+        let town = Self { processes, scenario, cast: cast_file, run };
+        town.gateway_is_seen().await?;
+        Ok(town)
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -135,12 +137,8 @@ impl Town {
         Ok(output)
     }
 
-    async fn announce(&self) -> Result<()> {
-        let profile = profile(&self.processes, "fsd/dispatch")?;
-        let profile = profile.to_str().context("a path")?;
-        let output = self.drill(&["announce", "HV26", "--for", "1h", "--profile", profile]).await?;
-        ensure!(output.status.success(), "not announced: {}", told(&output));
-        // A drill does not begin before every node has read in the directory that the gateway has sinks for it.
+    /// Waits until every node has read in the directory that the gateway has sinks: no drill begins before that.
+    async fn gateway_is_seen(&self) -> Result<()> {
         let sees = async |department: &str, client: &str| {
             let peers = self.processes.client(&format!("{department}/{client}")).await?.peers().await?;
             let bound = |ids: &Vec<String>| ids.iter().any(|id| id == "HV26");
@@ -152,6 +150,14 @@ impl Town {
         for (department, client) in CLIENTS {
             eventually("the gateway is seen", WITHIN, async || sees(department, client).await).await?;
         }
+        Ok(())
+    }
+
+    async fn announce(&self) -> Result<()> {
+        let profile = profile(&self.processes, "fsd/dispatch")?;
+        let profile = profile.to_str().context("a path")?;
+        let output = self.drill(&["announce", "HV26", "--for", "1h", "--profile", profile]).await?;
+        ensure!(output.status.success(), "not announced: {}", told(&output));
         Ok(())
     }
 
